@@ -1,0 +1,1 @@
+"""Launch, own, read and watch one vLLM server."""

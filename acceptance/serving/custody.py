@@ -1,0 +1,149 @@
+"""pytest's side of a warden: start a server in its care, hear of it, give orders."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from acceptance.errors import ServerError
+from acceptance.serving.processes import MARK, OWNER, kill, marked, this_process
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a server's tree ended. code: exit code of the API server, negative for a signal, None
+    when unknown. survivors: pids that were still there after the grace and were killed."""
+
+    code: int | None
+    seconds: float
+    survivors: tuple[int, ...]
+
+
+class Custody:
+    """A server process tree in a warden's care."""
+
+    def __init__(
+        self, argv: Sequence[str], env: Mapping[str, str], log: Path, mark: str, cwd: Path
+    ) -> None:
+        """env: the whole environment of the server. Raises ServerError when it cannot start."""
+        self.mark = mark
+        self.pid: int | None = None
+        self.exit_code: int | None = None
+        self._refused = ""
+        self._gone: Ended | None = None
+        self._told = threading.Condition()
+        self._warden = subprocess.Popen(
+            [sys.executable, "-m", "acceptance.serving.warden"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            start_new_session=True,
+        )
+        marks = {MARK: mark, OWNER: this_process()}
+        self._order(
+            {
+                "argv": list(argv),
+                "env": {**env, **marks},
+                "cwd": str(cwd),
+                "log": str(log),
+                "mark": mark,
+            }
+        )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        with self._told:
+            self._told.wait_for(lambda: self.pid is not None or self._refused, timeout=30)
+        if self.pid is None:
+            raise ServerError(
+                "the server could not be started",
+                asked=" ".join(argv),
+                cause=self._refused or "the warden did not answer",
+                log=log,
+            )
+
+    @property
+    def exited(self) -> bool:
+        """Whether the API server has ended; its engines may still be there."""
+        return self.exit_code is not None or self._warden.poll() is not None
+
+    def processes(self) -> list[psutil.Process]:
+        """The living processes of the tree."""
+        return marked(self.mark)
+
+    def signal(self, number: int) -> None:
+        """A signal to the API server alone."""
+        self._order({"signal": number})
+
+    def end(self, grace: float) -> Ended:
+        """Ends the tree: SIGTERM, grace seconds, SIGKILL. Safe to call again."""
+        if self._gone is not None:
+            return self._gone
+        self._order({"stop": grace})
+        with self._told:
+            self._told.wait_for(lambda: self._gone is not None, timeout=grace + 15)
+        if self._gone is None:  # the warden is dead or stuck: do its work from here
+            self._gone = self._sweep()
+        with contextlib.suppress(OSError):
+            if self._warden.stdin:
+                self._warden.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._warden.wait(timeout=5)
+        return self._gone
+
+    def wait_exit(self, seconds: float) -> int | None:
+        """Waits for the API server to end by itself; its exit code, or None when it did not."""
+        with self._told:
+            self._told.wait_for(lambda: self.exit_code is not None, timeout=seconds)
+        return self.exit_code
+
+    def _sweep(self) -> Ended:
+        began = time.monotonic()
+        self._warden.kill()
+        left = marked(self.mark)
+        late = tuple(process.pid for process in left)
+        while left and time.monotonic() - began < 10:
+            kill(left)
+            time.sleep(0.2)
+            left = marked(self.mark)
+        return Ended(self.exit_code, time.monotonic() - began, late)
+
+    def _order(self, order: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):
+            assert self._warden.stdin is not None
+            self._warden.stdin.write(json.dumps(order).encode() + b"\n")
+            self._warden.stdin.flush()
+
+    def _listen(self) -> None:
+        assert self._warden.stdout is not None
+        for line in self._warden.stdout:
+            event = json.loads(line)
+            with self._told:
+                match event["event"]:
+                    case "started":
+                        self.pid = event["pid"]
+                    case "refused":
+                        self._refused = event["reason"]
+                    case "exited":
+                        self.exit_code = event["code"]
+                    case "gone":
+                        survivors = tuple(event["survivors"])
+                        self._gone = Ended(event["code"], event["seconds"], survivors)
+                self._told.notify_all()
+        with self._told:
+            if self.pid is None and not self._refused:
+                self._refused = "the warden ended without an answer"
+            self._told.notify_all()

@@ -1,0 +1,68 @@
+"""One small real generation: the only proof that a server serves (a hung engine answers
+/health with 200 until an RPC times out, vllm#39863)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from acceptance.errors import ServerError
+from acceptance.serving.metrics import Endpoint
+
+PROMPT = "The capital of France is"
+
+
+def headers(server: Endpoint) -> dict[str, str]:
+    """Authorisation for this server."""
+    return {"Authorization": f"Bearer {server.api_key}"} if server.api_key else {}
+
+
+def generate(server: Endpoint, model: str, *, tokens: int = 4, timeout: float) -> dict[str, Any]:
+    """Asks for a few greedy tokens and returns the answer's JSON. timeout: seconds.
+
+    Raises ServerError when nothing, an error, or an answer without tokens comes back.
+    """
+    asked = f"POST /v1/completions, {tokens} tokens, within {timeout:.0f} s"
+    try:
+        answer = httpx.post(
+            f"{server.base_url}/v1/completions",
+            headers=headers(server),
+            json={
+                "model": model,
+                "prompt": PROMPT,
+                "max_tokens": tokens,
+                "temperature": 0,
+                "ignore_eos": True,
+            },
+            timeout=timeout,
+        )
+    except httpx.HTTPError as error:
+        raise ServerError(f"no generation: {error!r}", asked=asked) from error
+    if answer.status_code != 200:
+        body = answer.text[:300]
+        raise ServerError(f"no generation: HTTP {answer.status_code} {body}", asked=asked)
+    said: dict[str, Any] = answer.json()
+    if said.get("usage", {}).get("completion_tokens") != tokens:
+        raise ServerError(f"a generation of {said.get('usage')} tokens", asked=asked)
+    return said
+
+
+def prove_identity(server: Endpoint, timeout: float = 10.0) -> None:
+    """Proves that the server at this address is the one started with this key: the right key is
+    let in, none and a wrong one are not. Raises ServerError otherwise."""
+    url = f"{server.base_url}/v1/models"
+    answers = {}
+    for name, key in (("the key", server.api_key), ("no key", ""), ("a wrong key", "wrong")):
+        sent = {"Authorization": f"Bearer {key}"} if key else {}
+        try:
+            answers[name] = httpx.get(url, headers=sent, timeout=timeout).status_code
+        except httpx.HTTPError as error:
+            raise ServerError(f"/v1/models does not answer: {error!r}", asked=url) from error
+    if answers != {"the key": 200, "no key": 401, "a wrong key": 401}:
+        raise ServerError(
+            "the server at this port is not the one that was started, or does not ask for its key",
+            asked=url,
+            cause=", ".join(f"{name}: HTTP {code}" for name, code in answers.items()),
+            hint="another server may own the port; stop it, or start again for another port",
+        )

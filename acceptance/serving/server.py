@@ -1,0 +1,63 @@
+"""A server that answers: one we own, or one we are attached to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from packaging.version import Version
+
+from acceptance.deployments.command import ServerCommand
+from acceptance.deployments.installed import Vllm
+from acceptance.deployments.schema import Deployment, Profile
+from acceptance.errors import ServerError
+from acceptance.serving.custody import Custody, Ended
+from acceptance.serving.phases import Facts
+
+
+@dataclass
+class Startup:
+    """How a start went. phases: name to seconds spent in it, in order; ready: seconds in all."""
+
+    phases: dict[str, float] = field(default_factory=dict)
+    ready: float = 0.0
+    facts: Facts = field(default_factory=Facts)
+
+
+@dataclass
+class Server:
+    """What every stage after launch needs to know of a server.
+
+    model: the served name. model_path: what clients pass as --tokenizer. log: None when attached.
+    version: of the vLLM that serves. bench_env: environment additions for vLLM's own clients.
+    """
+
+    deployment: Deployment
+    profile: Profile
+    base_url: str
+    api_key: str
+    model: str
+    model_path: str
+    version: Version
+    vllm: Vllm | None
+    log: Path | None = None
+    command: ServerCommand | None = None
+    custody: Custody | None = None
+    startup: Startup = field(default_factory=Startup)
+    bench_env: dict[str, str] = field(default_factory=dict)
+    broken: ServerError | None = None
+    ended: Ended | None = None
+
+    @property
+    def attached(self) -> bool:
+        """Whether the server was there before us, and stays after us."""
+        return self.custody is None
+
+    def pids(self) -> list[int]:
+        """Processes of the server's tree; empty when attached."""
+        return [p.pid for p in self.custody.processes()] if self.custody else []
+
+    def check(self) -> None:
+        """Raises the ServerError that broke this server, if any did (see watch.py)."""
+        if self.broken is not None:
+            raise self.broken
