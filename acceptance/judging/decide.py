@@ -27,7 +27,7 @@ def decide(facts: Facts) -> RunVerdict:
     ungated or did not run, or the record is not whole; else the word of the lane."""
     judged = _latest(facts.judged)
     names = [selected.name for selected in facts.selected]
-    names += [one.deployment for one in (*judged, *facts.faults)]
+    names += [one.deployment for one in judged] + [fault.deployment for fault in facts.faults]
     lanes = {selected.name: selected.lane for selected in facts.selected}
     against: list[str] = []
     short: list[str] = list(facts.gaps)

@@ -1,0 +1,121 @@
+"""Writing results.jsonl so that nothing said is lost: one line, one write, on disk at once.
+
+Several processes may write at the same time. A process killed in the middle of a line leaves a
+torn one, which the next writer closes off and the reader reports.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from filelock import FileLock
+
+from reports.schema import JudgementRecord
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from reports.schema import AnyRecord, RunRecord
+
+RESULTS = "results.jsonl"
+_LOCK_SECONDS = 60
+
+
+class Redacts(Protocol):
+    """Takes secrets out of text; acceptance.secrets.Redactor is one."""
+
+    def redact(self, text: str) -> str:
+        """The text with every known secret replaced."""
+        ...
+
+
+class Recorder:
+    """Appends records to a run directory. Make one in each process that writes."""
+
+    def __init__(self, run_dir: Path, redactor: Redacts | None = None) -> None:
+        self.run_dir = run_dir
+        self.results = run_dir / RESULTS
+        self.redactor = redactor
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(run_dir / ".results.lock", timeout=_LOCK_SECONDS)
+
+    def start(self, run: RunRecord) -> None:
+        """Writes run.json, then the run's first line. Called once, before anything runs."""
+        text = json.dumps(self._plain(run), indent=2) + "\n"
+        part = self.run_dir / ".run.json.part"
+        part.write_text(text, encoding="utf-8")
+        part.replace(self.run_dir / "run.json")
+        self.write(run)
+
+    def write(self, record: AnyRecord) -> None:
+        """Appends one line and returns when it is on disk.
+
+        Raises OSError when the disk is full or gone, filelock.Timeout when another process holds
+        the file for a minute.
+        """
+        line = json.dumps(self._plain(record), separators=(",", ":"), allow_nan=False)
+        with self._lock:
+            append(self.results, line.encode("ascii"))
+
+    def redact(self, text: str) -> str:
+        """The text without secrets."""
+        return self.redactor.redact(text) if self.redactor else text
+
+    def _plain(self, record: AnyRecord) -> Any:
+        return _plain(_finite(record).model_dump(by_alias=True), self.redact)
+
+
+def append(path: Path, line: bytes) -> None:
+    """Appends a line to a file and syncs it; closes off a torn line that somebody left."""
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(handle).st_size
+        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+        left = memoryview(b"\n" * torn + line + b"\n")
+        while left:  # one write, unless the disk takes only a part
+            left = left[os.write(handle, left) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _finite(record: AnyRecord) -> AnyRecord:
+    """JSON has no NaN: samples that are no number are left out, and counted in the evidence."""
+    if not isinstance(record, JudgementRecord):
+        return record
+    measurement = record.judgement.measurement
+    samples = tuple(s for s in measurement.samples if math.isfinite(s))
+    if len(samples) == len(measurement.samples):
+        return record
+    lost = {"samples_not_finite": len(measurement.samples) - len(samples)}
+    measurement = measurement.model_copy(
+        update={"samples": samples, "evidence": {**measurement.evidence, **lost}}
+    )
+    judgement = record.judgement.model_copy(update={"measurement": measurement})
+    return record.model_copy(update={"judgement": judgement})
+
+
+def _plain(value: Any, redact: Any) -> Any:
+    """Only what JSON knows; other things as their text. Every text is redacted."""
+    if isinstance(value, Enum):
+        value = value.value
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {_text(key, redact): _plain(item, redact) for key, item in value.items()}
+    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes):
+        return [_plain(item, redact) for item in value]
+    return _text(value, redact)
+
+
+def _text(value: object, redact: Any) -> str:
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    whole = text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates are no text
+    return str(redact(whole))

@@ -1,0 +1,66 @@
+"""The last words on the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from acceptance.deployments.schema import Lane
+from reports.text import LANES, visible
+from reports.view import draw
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from acceptance.judging.verdict import Tally
+    from reports.reading import Results
+    from reports.view import Failure
+
+_MOST_REASONS = 12
+
+
+def causes(results: Results) -> list[str]:
+    """What went wrong, the root cause of each first."""
+    return [line for failure in draw(results).failures for line in _failure(failure)]
+
+
+def closing_lines(results: Results, report: Path) -> list[str]:
+    """The verdict, why it is short of acceptance, each deployment's counts, and the report."""
+    page = draw(results)
+    verdict = page.verdict
+    lines = []
+    if not verdict.accepted:
+        lines += [f"  {visible(reason, 300)}" for reason in verdict.reasons[:_MOST_REASONS]]
+        more = len(verdict.reasons) - _MOST_REASONS
+        lines += [f"  and {more} more reasons, in the report"] if more > 0 else []
+    if verdict.lane and verdict.lane is not Lane.FULL:
+        lines.append(f"  {LANES[verdict.lane]}")
+    tallies = verdict.tallies or (None,)
+    lines += [f"{verdict.word}  {counts(tally)}" for tally in tallies]
+    return [*lines, f"report  {report}"]
+
+
+def counts(tally: Tally | None) -> str:
+    """Such as `rehearsal-tp-ep 31 passed, 0 failed, 2 ungated`."""
+    if tally is None:
+        return "nothing was judged"
+    told = [f"{tally.passed + tally.marginal} passed"]
+    told[0] += f" ({tally.marginal} marginal)" if tally.marginal else ""
+    told.append(f"{tally.failed} failed")
+    rest = {
+        "errors": tally.errors,
+        "invalid": tally.invalid,
+        "ungated": tally.ungated,
+        "not run": tally.not_run,
+    }
+    told += [f"{count} {name}" for name, count in rest.items() if count]
+    return f"{tally.deployment or 'run'} {', '.join(told)}"
+
+
+def _failure(failure: Failure) -> list[str]:
+    trace = failure.trace
+    lines = [
+        f"{failure.deployment or 'run'}: {failure.kind}: {visible(failure.what, 300)}",
+        f"  {visible(trace.cause, 500)}",
+    ]
+    lines += [f"  log: {trace.log}"] if trace.log else []
+    return [*lines, f"  try: {visible(trace.hint, 300)}"] if trace.hint else lines
