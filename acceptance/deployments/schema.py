@@ -1,0 +1,257 @@
+"""What a deployment is, as data: model, precision, hardware, layout, options and budgets.
+
+TOML files hold it (fixtures/deployments and a site's own folder); load.py reads them. Unknown
+keys and wrong types are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Lane(StrEnum):
+    """How real the thing is: all GPUs and weights; one GPU, few layers, dummy weights; real vLLM
+    on CPU with a tiny checkpoint; or a simulated server."""
+
+    FULL = "full"
+    SLICE = "slice"
+    REHEARSAL = "rehearsal"
+    SIMULATED = "simulated"
+
+
+class Profile(StrEnum):
+    """How it is served: prefix caching off as the recipe benchmarks, or as vLLM ships it."""
+
+    BENCHMARK = "benchmark"
+    SERVING = "serving"
+
+
+class Precision(StrEnum):
+    """Of the checkpoint's expert weights."""
+
+    FP8 = "fp8"
+    FP4 = "fp4"
+    BF16 = "bf16"
+
+
+ARCHITECTURES = {
+    "H100": "hopper",
+    "H200": "hopper",
+    "B200": "blackwell",
+    "B300": "blackwell",
+    "GB200": "blackwell",
+    "GB300": "blackwell",
+}
+GENERATED = "generated/"  # models that the suite makes itself; no hub knows them
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
+class Data(BaseModel):
+    """Never changed after it was made; a key nobody knows or a value of another type is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Gpus(Data):
+    """kind: product name without maker ("H200"), None on CPU. count: GPUs of one server, 0 on
+    CPU."""
+
+    kind: str | None = None
+    count: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if (self.kind is None) != (self.count == 0):
+            raise ValueError("kind and count go together: both, or count = 0 alone for CPU")
+        if self.kind is not None and self.kind not in ARCHITECTURES:
+            raise ValueError(f"kind {self.kind!r} is none of {', '.join(ARCHITECTURES)}")
+        return self
+
+    @property
+    def architecture(self) -> str:
+        """hopper, blackwell or cpu."""
+        return ARCHITECTURES[self.kind] if self.kind else "cpu"
+
+
+class Layout(Data):
+    """Ranks of one server. expert: experts are spread over all ranks (EP), not sharded by TP."""
+
+    tensor: Count = 1
+    data: Count = 1
+    expert: bool = False
+
+    @property
+    def ranks(self) -> int:
+        """Workers of the server, one for each GPU."""
+        return self.tensor * self.data
+
+    @property
+    def label(self) -> str:
+        """As people write it: tp8+ep, dp8+ep, tp4+dp2+ep."""
+        return "+".join(self._parts() or ["tp1"]) + ("+ep" if self.expert else "")
+
+    @property
+    def fingerprint(self) -> str:
+        """As vLLM writes it in system_fingerprint: tp8-ep, dp8-ep; sizes of 1 are left out."""
+        return "-".join(self._parts() + (["ep"] if self.expert else []))
+
+    @property
+    def marker(self) -> str | None:
+        """tp_ep or dp_ep; None without expert parallelism, which no recipe deployment lacks."""
+        if not self.expert:
+            return None
+        return "dp_ep" if self.data > 1 else "tp_ep"
+
+    def _parts(self) -> list[str]:
+        sizes = (("tp", self.tensor), ("dp", self.data))
+        return [f"{name}{size}" for name, size in sizes if size > 1]
+
+
+class Options(Data):
+    """What is wanted, by intent; recipe.py says how each vLLM version is told.
+
+    None leaves it to vLLM. max_model_len, max_num_batched_tokens: tokens. max_num_seqs: requests.
+    gpu_memory_utilization: share of a GPU's memory. shutdown_timeout: seconds that requests in
+    flight get after SIGTERM. The last three are for the rehearsal lane: kv_cache_gib in GiB,
+    cpu_threads_bind as "0|1" (cores of each rank).
+    """
+
+    max_model_len: Count | None = None
+    max_num_batched_tokens: Count | None = None
+    max_num_seqs: Count | None = None
+    gpu_memory_utilization: Share | None = None
+    deep_gemm: bool | None = None
+    all2all_backend: Word | None = None
+    moe_backend: Word | None = None
+    attention_backend: Word | None = None
+    kv_cache_dtype: Word | None = None
+    enforce_eager: bool = False
+    shutdown_timeout: Count = 5
+    data_parallel_plugin: bool | None = None
+    kv_cache_gib: Annotated[float, Field(gt=0, multiple_of=1)] | None = None  # vLLM: whole GiB
+    cpu_threads_bind: Annotated[str, Field(pattern=r"^[0-9,|-]+$|^auto$|^nobind$")] | None = None
+
+
+REHEARSAL_ONLY = ("data_parallel_plugin", "kv_cache_gib", "cpu_threads_bind")
+
+
+class Budgets(Data):
+    """Seconds: start, until ready; silence, without a log line or any activity while starting;
+    stop, from SIGTERM to gone; request, the longest request; hang, without a token when busy."""
+
+    start: Positive
+    silence: Positive
+    stop: Positive
+    request: Positive
+    hang: Positive
+
+
+# full: 700 GB of weights from cold storage, then DeepGEMM warm-up, which alone ran 11 to 23
+# minutes (sglang#9867) with its progress bar written rarely; vLLM's own limit is 600 s and was
+# too short (vllm#32116). request: 8000 tokens at 40 ms is 320 s. hang: vLLM itself gives up a
+# stuck step after 300 s; a canary must know sooner.
+# slice: the same warm-up on one GPU with few layers. rehearsal: ready in 66 s on 2 cores.
+LANE_BUDGETS = {
+    Lane.FULL: Budgets(start=3600, silence=900, stop=60, request=600, hang=120),
+    Lane.SLICE: Budgets(start=1200, silence=600, stop=60, request=300, hang=60),
+    Lane.REHEARSAL: Budgets(start=300, silence=120, stop=20, request=60, hang=30),
+    Lane.SIMULATED: Budgets(start=30, silence=15, stop=10, request=60, hang=15),
+}
+
+
+class Memory(Data):
+    """Limits of memory. resident_gib: ceiling of the process tree's resident memory (rehearsal).
+    headroom_floor_gib: least free memory of any GPU at any time. max_concurrency_floor: requests
+    of max_model_len tokens that the KV cache must hold, per engine."""
+
+    resident_gib: Positive | None = None
+    headroom_floor_gib: Positive | None = None
+    max_concurrency_floor: Positive | None = None
+
+
+class Scale(Data):
+    """Factors on the performance matrix, and whether its speed may be judged at all (not on a
+    shared CPU)."""
+
+    length: Share = 1.0
+    batch: Share = 1.0
+    speed_gated: bool = True
+
+
+class Expected(Data):
+    """Minutes that --plan counts on: until ready, and for one cell of the matrix."""
+
+    start: Positive = 15.0
+    cell: Positive = 4.0
+
+
+class Deployment(Data):
+    """One server to be accepted. tokenizer: None for the model's own. source: where the numbers
+    come from."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    model: str = Field(pattern=r"^[^\s-]\S*$")
+    tokenizer: str | None = None
+    precision: Precision = Field(strict=False)
+    lane: Lane = Field(default=Lane.FULL, strict=False)
+    gpus: Gpus
+    layout: Layout
+    options: Options = Options()
+    budgets: Budgets
+    memory: Memory = Memory()
+    scale: Scale = Scale()
+    expected_minutes: Expected = Expected()
+    source: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _budgets_of_lane(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("lane", Lane.FULL) not in list(Lane):
+            return data
+        given = data.get("budgets", {})
+        if not isinstance(given, dict):
+            return data
+        usual = LANE_BUDGETS[Lane(data.get("lane", Lane.FULL))].model_dump()
+        return {**data, "budgets": {**usual, **given}}
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.lane is not Lane.REHEARSAL:
+            for name in REHEARSAL_ONLY:
+                if getattr(self.options, name) is not None:
+                    raise ValueError(f"options.{name} is for the rehearsal lane")
+        if self.options.shutdown_timeout >= self.budgets.stop:
+            raise ValueError(
+                f"options.shutdown_timeout ({self.options.shutdown_timeout} s) must be shorter "
+                f"than budgets.stop ({self.budgets.stop:g} s)"
+            )
+        return self
+
+    @property
+    def markers(self) -> frozenset[str]:
+        """Names of the pytest markers that its tests carry: precision, layout, architecture,
+        lane."""
+        names = {self.precision.value, self.lane.value, self.gpus.architecture}
+        return frozenset(names | ({self.layout.marker} if self.layout.marker else set()))
+
+    @property
+    def digest(self) -> str:
+        """12 hex digits over everything that decides what is served and how it is judged; prose
+        and estimates (source, expected_minutes) are left out."""
+        data = self.model_dump(mode="json", exclude={"source", "expected_minutes"})
+        canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    @property
+    def model_is_generated(self) -> bool:
+        """Whether the suite makes the checkpoint itself."""
+        return self.model.startswith(GENERATED)
