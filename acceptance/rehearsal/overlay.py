@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from packaging.version import Version
+if TYPE_CHECKING:
+    from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 EXPERT_MAP = "acceptance_cpu_expert_map = acceptance.rehearsal.inside.cpu_expert_map:register"

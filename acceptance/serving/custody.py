@@ -9,15 +9,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import psutil
+from typing import TYPE_CHECKING, Any
 
 from acceptance.errors import ServerError
 from acceptance.serving.processes import MARK, OWNER, kill, marked, this_process
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import psutil
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,9 +38,16 @@ class Custody:
     """A server process tree in a warden's care."""
 
     def __init__(
-        self, argv: Sequence[str], env: Mapping[str, str], log: Path, mark: str, cwd: Path
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        log: Path,
+        mark: str,
+        cwd: Path,
+        hold: Sequence[int] = (),
     ) -> None:
-        """env: the whole environment of the server. Raises ServerError when it cannot start."""
+        """env: the whole environment of the server. hold: descriptors that the warden keeps open
+        as long as it lives, such as those of a lease. Raises ServerError when it cannot start."""
         self.mark = mark
         self.pid: int | None = None
         self.exit_code: int | None = None
@@ -52,6 +61,7 @@ class Custody:
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             start_new_session=True,
+            pass_fds=tuple(hold),
         )
         marks = {MARK: mark, OWNER: this_process()}
         self._order(

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from acceptance.errors import ServerError
-from acceptance.serving.metrics import Endpoint
+
+if TYPE_CHECKING:
+    from acceptance.serving.metrics import Endpoint
 
 PROMPT = "The capital of France is"
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MARK = "ACCEPTANCE_SERVER"  # must not start with VLLM_: vLLM warns of unknown VLLM_ variables
 OWNER = "ACCEPTANCE_OWNER"  # pid:start time of the process the server was started for

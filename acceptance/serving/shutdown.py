@@ -1,0 +1,145 @@
+"""What happens to clients and processes when a server is told to end."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+
+from acceptance.errors import ServerError
+from acceptance.serving.generation import generate, headers
+
+if TYPE_CHECKING:
+    from acceptance.serving.server import Server
+
+# Requests in flight last about this share of the shutdown timeout, so that a server that keeps
+# its promise can finish them. (vLLM 0.32 kills what outlasts the timeout and then leaves those
+# clients, and itself, waiting for ever.)
+SHARE = 0.25
+SPARE = 64  # tokens of the context left for the prompt
+
+
+@dataclass
+class Client:
+    """One request in flight. ended: seconds after SIGTERM until its client heard the end, None
+    while it has not. how: what it heard. whole: every token asked for came. begun: its
+    first byte was streamed."""
+
+    streamed: bool
+    ended: float | None = None
+    how: str = "heard nothing"
+    whole: bool = False
+    begun: bool = False
+
+
+@dataclass(frozen=True)
+class Shutdown:
+    """seconds: from SIGTERM until no process of the tree was left. code: exit code of the API
+    server. survivors: processes that had to be killed. clients: who was being served."""
+
+    seconds: float
+    code: int | None
+    survivors: tuple[int, ...]
+    clients: tuple[Client, ...] = ()
+
+
+def end_idle(server: Server) -> Shutdown:
+    """SIGTERM with nothing in flight, and the stop budget to be gone."""
+    custody = server.custody
+    assert custody is not None
+    if server.watch is not None:
+        server.watch.stop()
+    server.ended = custody.end(server.deployment.budgets.stop)
+    return Shutdown(server.ended.seconds, server.ended.code, server.ended.survivors)
+
+
+def end_in_flight(server: Server, streams: int = 2, plain: int = 2) -> Shutdown:
+    """SIGTERM while requests run. Clients wait for as long as the stop budget allows.
+
+    Raises ServerError when the requests could not be got running first.
+    """
+    clients = [Client(streamed=False) for _ in range(plain)]
+    clients += [Client(streamed=True) for _ in range(streams)]
+    clock = _Clock()
+    tokens = _tokens_in_flight(server)
+    threads = [
+        threading.Thread(target=_ask, args=(server, client, clock, tokens), daemon=True)
+        for client in clients
+    ]
+    for thread in threads:
+        thread.start()
+    _wait_running(clients, server)
+    if server.watch is not None:
+        server.watch.stop()
+    clock.start = time.monotonic()
+    custody = server.custody
+    assert custody is not None
+    custody.signal(signal.SIGTERM)
+    budget = server.deployment.budgets.stop
+    for thread in threads:
+        thread.join(max(0.1, budget - clock.since()))
+    server.ended = custody.end(max(0.1, budget - clock.since()))
+    return Shutdown(clock.since(), server.ended.code, server.ended.survivors, tuple(clients))
+
+
+class _Clock:
+    start: float = 0.0
+
+    def since(self) -> float:
+        return time.monotonic() - self.start
+
+
+def _tokens_in_flight(server: Server) -> int:
+    """As many tokens as this server makes in SHARE of its shutdown timeout."""
+    options = server.deployment.options
+    began = time.monotonic()
+    generate(server, server.model, tokens=16, timeout=server.deployment.budgets.request)
+    each = (time.monotonic() - began) / 16
+    wanted = max(32, int(SHARE * options.shutdown_timeout / each))
+    return min(wanted, (options.max_model_len or wanted + SPARE) - SPARE)
+
+
+def _ask(server: Server, client: Client, clock: _Clock, tokens: int) -> None:
+    body = {
+        "model": server.model,
+        "prompt": "The sea",
+        "max_tokens": tokens,
+        "temperature": 0,
+        "ignore_eos": True,
+        "stream": client.streamed,
+        **({"stream_options": {"include_usage": True}} if client.streamed else {}),
+    }
+    url = f"{server.base_url}/v1/completions"
+    limit = server.deployment.budgets.stop + server.deployment.budgets.request
+    heard = ""
+    try:
+        with httpx.stream("POST", url, json=body, headers=headers(server), timeout=limit) as said:
+            for text in said.iter_text():
+                heard += text
+                client.begun = True
+        client.how = f"HTTP {said.status_code}"
+    except httpx.HTTPError as error:
+        client.how = type(error).__name__
+    client.ended = clock.since() if clock.start else 0.0
+    done = "[DONE]" in heard if client.streamed else True
+    client.whole = done and f'"completion_tokens":{tokens}' in heard.replace(" ", "")
+    if not client.whole:
+        client.how += f", {len(heard)} characters of an unfinished answer"
+
+
+def _wait_running(clients: list[Client], server: Server) -> None:
+    """Until every stream has begun; the others were sent before them."""
+    limit = time.monotonic() + server.deployment.budgets.request
+    while time.monotonic() < limit:
+        if all(client.begun for client in clients if client.streamed):
+            return
+        time.sleep(0.02)
+    raise ServerError(
+        f"of {len(clients)} requests not every stream began",
+        asked="requests in flight before SIGTERM",
+        log=server.log,
+    )

@@ -1,0 +1,5 @@
+"""Names the suite's pytest plugins; nothing else."""
+
+from fixtures import PLUGINS
+
+pytest_plugins = PLUGINS

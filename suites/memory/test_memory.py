@@ -1,0 +1,153 @@
+"""Does it fit, and is the KV cache as large as it says.
+
+On GPUs, headroom is NVML's to tell; on a CPU, resident memory of the process tree stands for it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from acceptance.errors import ObservationError
+from acceptance.gpus.kv import GIB, LOGGED_GIB_SLACK, check_capacity, kv_shape
+from acceptance.gpus.probe import Unobservable
+from acceptance.judging.judgement import Kind, Limit, Measurement
+from acceptance.serving.metrics import scrape
+from fixtures.judging import not_applicable, unobservable
+
+if TYPE_CHECKING:
+    from acceptance.deployments.schema import Deployment
+    from acceptance.serving.server import Server
+    from fixtures.judging import Judge
+
+
+def test_resident_memory_stays_in_budget(
+    server: Server, deployment: Deployment, judge: Judge
+) -> None:
+    """Resident memory of the whole process tree, at its peak so far, holds the declared budget.
+
+    Does not prove GPU headroom, nor that nothing leaks over days. Would have caught vllm#54677
+    (about 4 GiB more outside the KV cache, from one release to another) on its CPU side.
+    """
+    budget = deployment.memory.resident_gib
+    if budget is None:
+        not_applicable("the deployment declares no budget of resident memory")
+    if server.memory is None:
+        unobservable("processes", "the server was not started here")
+    seen = server.memory.extremes()
+    measured = Measurement(
+        name="resident_gib",
+        value=None if isinstance(seen, Unobservable) else seen.peak_used / GIB,
+        unit="GiB",
+        evidence={"unobservable": str(seen)}
+        if isinstance(seen, Unobservable)
+        else {"samples": seen.samples, "growth_bytes": seen.growth},
+    )
+    limit = Limit(
+        kind=Kind.CEILING,
+        upper=budget,
+        unit="GiB",
+        source=f"{deployment.name}: memory.resident_gib",
+    )
+    judge(measured, limit=limit)
+
+
+def test_kv_cache_holds_what_its_bytes_allow(
+    server: Server, deployment: Deployment, judge: Judge
+) -> None:
+    """Each engine's kv_cache_size_tokens follows from its bytes and the model's bytes per token.
+
+    Does not prove that every block is usable, only that the two numbers agree. Would have caught a
+    cache of another data type than asked (bf16 takes 70,272 bytes a token of R1, fp8 half), and a
+    layout that replicates what it should not (vllm#51454).
+    """
+    config = _model_config(server)
+    engines = scrape(server).labels("vllm:cache_config_info")
+    for labels in engines:
+        engine = labels.get("engine", "0")
+        available, slack = _available_bytes(server, deployment, engine)
+        shape = kv_shape(config, labels["cache_dtype"])
+        capacity = check_capacity(
+            reported_tokens=int(float(labels["kv_cache_size_tokens"])),
+            available_bytes=available,
+            bytes_per_token=shape.bytes_per_token,
+            block_size=int(float(labels["block_size"])),
+            max_model_len=_max_model_len(server, deployment),
+            slack_bytes=slack,
+        )
+        judge(
+            Measurement(
+                name="kv_cache_size_tokens",
+                value=capacity.reported,
+                unit="tokens",
+                evidence={
+                    "engine": engine,
+                    "bytes_per_token": shape.bytes_per_token,
+                    "available_bytes": available,
+                },
+            ),
+            limit=Limit(
+                kind=Kind.BASELINE,
+                lower=capacity.low,
+                upper=capacity.high,
+                unit="tokens",
+                source="bytes of the KV cache divided by bytes per token, within block rounding",
+            ),
+            engine=engine,
+        )
+
+
+def test_kv_cache_holds_declared_concurrency(
+    server: Server, deployment: Deployment, judge: Judge
+) -> None:
+    """As many requests of max_model_len tokens fit each engine's cache as the deployment declares.
+
+    Does not prove that they are served at once. Would have caught deployments whose longest prompt
+    did not fit at all (deepseek-ai/DeepSeek-V2#83).
+    """
+    floor = deployment.memory.max_concurrency_floor
+    if floor is None:
+        not_applicable("the deployment declares no floor of concurrency")
+    longest = _max_model_len(server, deployment)
+    for labels in scrape(server).labels("vllm:cache_config_info"):
+        judge(
+            Measurement(
+                name="max_concurrency",
+                value=float(labels["kv_cache_size_tokens"]) / longest,
+                unit="requests",
+                evidence={"max_model_len": longest, "engine": labels.get("engine", "0")},
+            ),
+            limit=Limit(
+                kind=Kind.FLOOR,
+                lower=floor,
+                unit="requests",
+                source=f"{deployment.name}: memory.max_concurrency_floor",
+            ),
+        )
+
+
+def _model_config(server: Server) -> dict[str, object]:
+    path = Path(server.model_path) / "config.json"
+    if not path.is_file():
+        unobservable("checkpoint", f"{server.model_path} is not a local folder")
+    loaded: dict[str, object] = json.loads(path.read_text())
+    return loaded
+
+
+def _available_bytes(server: Server, deployment: Deployment, engine: str) -> tuple[int, int]:
+    """Bytes of one engine's cache, and how far off they may be."""
+    if deployment.options.kv_cache_gib is not None:
+        return int(deployment.options.kv_cache_gib * GIB), 0
+    logged = server.startup.facts.available_kv_gib
+    mine = [gib for name, gib in logged.items() if f"DP{engine}" in name or "DP" not in name]
+    if not mine:
+        unobservable("log", "no `Available KV cache memory` line")
+    return int(min(mine) * GIB), LOGGED_GIB_SLACK
+
+
+def _max_model_len(server: Server, deployment: Deployment) -> int:
+    asked = deployment.options.max_model_len or server.startup.facts.concurrency_length
+    if asked is None:
+        raise ObservationError("the server's max_model_len is not known")
+    return asked

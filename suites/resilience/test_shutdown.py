@@ -1,0 +1,126 @@
+"""Does it end when told to, and tell its clients.
+
+These tests end the deployment's server, so they run last; the second one starts it anew.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from acceptance.judging.judgement import Kind, Limit, Measurement
+from acceptance.serving.generation import generate
+from acceptance.serving.shutdown import Shutdown, end_idle, end_in_flight
+from fixtures.judging import unobservable
+from fixtures.servers import start_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from acceptance.deployments.schema import Deployment
+    from acceptance.serving.server import Server
+    from fixtures.judging import Judge, RecordCheck
+    from fixtures.run import Run
+
+
+@pytest.fixture(scope="session")
+def first_answer(server: Server) -> dict[str, Any]:
+    """A greedy answer of the session's server, taken before it is ended."""
+    return generate(server, server.model, tokens=16, timeout=server.deployment.budgets.request)
+
+
+def test_idle_server_ends_on_sigterm(
+    server: Server, deployment: Deployment, first_answer: dict[str, Any], judge: Judge
+) -> None:
+    """SIGTERM with nothing in flight: every process is gone within the stop budget.
+
+    Does not prove anything of SIGKILL. Would have caught servers whose engines stay behind and
+    keep the GPUs (vllm#55510, vllm#32116).
+    """
+    _needs_own_server(server)
+    _judge_end(judge, end_idle(server), deployment)
+
+
+def test_restarted_server_is_the_same_and_ends_with_requests_in_flight(
+    server: Server,
+    deployment: Deployment,
+    first_answer: dict[str, Any],
+    run: Run,
+    judge: Judge,
+    record_check: RecordCheck,
+    pytestconfig: pytest.Config,
+) -> None:
+    """A second start answers as the first did; SIGTERM then lets every client finish in time.
+
+    Requests in flight that need less than the promised shutdown timeout get their whole answer;
+    vLLM's default of 0 left clients hanging for 60 s (vllm#36964). Greedy text and
+    system_fingerprint survive the restart. Does not prove anything of requests that outlast the
+    timeout: vLLM 0.32 kills those and leaves their clients waiting.
+    """
+    _needs_own_server(server)
+    with _second_server(deployment, run, pytestconfig) as again:
+        said = generate(again, again.model, tokens=16, timeout=deployment.budgets.request)
+        expected = (first_answer["choices"][0]["text"], first_answer["system_fingerprint"])
+        actual = (said["choices"][0]["text"], said["system_fingerprint"])
+        record_check(expected, actual)
+        assert actual == expected
+        ended = end_in_flight(again)
+    waited = [client.ended for client in ended.clients]
+    heard = [client.how for client in ended.clients]
+    timeout = deployment.options.shutdown_timeout
+    source = f"{deployment.name}: --shutdown-timeout {timeout}"
+    judge(
+        Measurement(
+            name="clients_answered_whole",
+            value=sum(client.whole for client in ended.clients),
+            unit="clients",
+            evidence={"clients": heard},
+        ),
+        limit=Limit(kind=Kind.EXPECTED, expected=len(ended.clients), unit="clients", source=source),
+    )
+    judge(
+        Measurement(
+            name="client_end_seconds",
+            value=None if None in waited else max(w for w in waited if w is not None),
+            unit="s",
+            evidence={"clients": heard},
+        ),
+        limit=Limit(kind=Kind.CEILING, upper=timeout, unit="s", source=source),
+    )
+    _judge_end(judge, ended, deployment)
+
+
+def _needs_own_server(server: Server) -> None:
+    if server.attached:
+        unobservable("shutdown", "a server that was not started here is not ended here")
+
+
+@contextmanager
+def _second_server(deployment: Deployment, run: Run, config: pytest.Config) -> Iterator[Server]:
+    with ExitStack() as stack:
+        started = start_server(deployment, run, config, stack, suffix=".restart")
+        assert started.custody is not None
+        stack.callback(started.custody.end, deployment.budgets.stop)
+        yield started
+
+
+def _judge_end(judge: Judge, ended: Shutdown, deployment: Deployment) -> None:
+    """Gone within the budget, and nobody had to be killed for it."""
+    evidence = {"exit_code": ended.code, "killed": list(ended.survivors)}
+    budget = deployment.budgets.stop
+    source = f"{deployment.name}: budgets.stop"
+    judge(
+        Measurement(
+            name="shutdown_survivors",
+            value=len(ended.survivors),
+            unit="processes",
+            evidence=evidence,
+        ),
+        limit=Limit(kind=Kind.EXPECTED, expected=0, unit="processes", source=source),
+    )
+    judge(
+        Measurement(name="shutdown_seconds", value=ended.seconds, unit="s", evidence=evidence),
+        limit=Limit(kind=Kind.CEILING, upper=budget, unit="s", source=source),
+    )
