@@ -1,0 +1,73 @@
+"""The server's own counts around a cell, from /metrics: what the client's are checked against."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from acceptance.errors import ObservationError
+from acceptance.judging.judgement import Frozen
+from acceptance.serving.metrics import scrape
+
+if TYPE_CHECKING:
+    from acceptance.load.target import Target
+
+GENERATED = "vllm:generation_tokens_total"
+SUCCEEDED = "vllm:request_success_total"
+CACHE_HITS = "vllm:prefix_cache_hits_total"
+PREEMPTED = "vllm:num_preemptions_total"
+NEEDED = (GENERATED, SUCCEEDED, CACHE_HITS)
+WANTED = (*NEEDED, PREEMPTED)
+
+SETTLED_WITHIN = 5.0  # seconds
+SETTLED_APART = 0.2
+
+
+class Counters(Frozen):
+    """One reading. values: metric, then engine number as in the label, to count. missing: metric
+    to why it could not be read."""
+
+    values: dict[str, dict[str, float]] = Field(default_factory=dict)
+    missing: dict[str, str] = Field(default_factory=dict)
+
+
+def read_counters(target: Target) -> Counters:
+    """Reads /metrics once. Never raises: what cannot be read is listed as missing."""
+    try:
+        metrics = scrape(target)
+    except ObservationError as error:
+        return Counters(missing=dict.fromkeys(WANTED, error.happened))
+    values, missing = {}, {}
+    for name in WANTED:
+        try:
+            values[name] = metrics.by_engine(name)
+        except ObservationError as error:
+            missing[name] = error.happened
+    return Counters(values=values, missing=missing)
+
+
+def settled_counters(target: Target, within: float = SETTLED_WITHIN) -> Counters:
+    """A reading that a second one agrees with: the engine reports a step's tokens only after the
+    client has them. After `within` seconds the last reading is taken, agreed with or not."""
+    limit = time.monotonic() + within
+    last = read_counters(target)
+    while not last.missing and time.monotonic() < limit:
+        time.sleep(SETTLED_APART)
+        again = read_counters(target)
+        if again == last:
+            break
+        last = again
+    return last
+
+
+def growth(before: Counters, after: Counters, name: str) -> dict[str, float] | None:
+    """How much a counter grew, per engine; None when a reading lacks it. An engine that one
+    reading lacks counts from zero; see the rule engine-restarted."""
+    old, new = before.values.get(name), after.values.get(name)
+    if old is None or new is None:
+        return None
+    return {
+        engine: new.get(engine, 0.0) - old.get(engine, 0.0) for engine in sorted(old | new, key=str)
+    }
