@@ -113,10 +113,10 @@ test_record.__test__ = False  # type: ignore[attr-defined]
 
 def explain(error: BaseException) -> dict[str, Any]:
     """What an exception says that its text alone does not; plain data, for it may travel from a
-    worker to the controller."""
+    worker to the controller. An exception with `judged = True` was recorded as a judgement."""
     found: dict[str, Any] = {
         "error": type(error).__name__,
-        "judged": isinstance(error, JudgementFailed),
+        "judged": isinstance(error, JudgementFailed) or getattr(error, "judged", False) is True,
     }
     if isinstance(error, AcceptanceError):
         trace = Trace(

@@ -18,7 +18,7 @@ import pytest
 from reports.html import HtmlHooks
 from reports.reading import read_results
 from reports.ruling import closing
-from reports.summary import CSS
+from reports.summary import CSS, render_page
 from reports.terminal import causes, closing_lines
 from reports.testing import RecordHooks, TellHooks
 
@@ -122,6 +122,9 @@ class CloseHooks:
         self.context.recorder.write(end)
         session.exitstatus = end.exit_status
         yield
+        if not self.context.report.exists():  # pytest-html is blocked, or was told too late
+            page = render_page(read_results(self.context.run_dir))
+            self.context.report.write_text(page, encoding="utf-8")
         for path, other in self.copies.items():
             if path.exists() and path.resolve() != other.resolve():
                 other.parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,11 @@ class Redacts(Protocol):
     """Takes secrets out of text; acceptance.secrets.Redactor is one."""
 
     def redact(self, text: str) -> str:
-        """The text with every known secret replaced."""
+        """The text with every secret replaced."""
+        ...
+
+    def value(self, value: Any) -> Any:
+        """The same for plain data, however deep."""
         ...
 
 
@@ -67,7 +71,8 @@ class Recorder:
         return self.redactor.redact(text) if self.redactor else text
 
     def _plain(self, record: AnyRecord) -> Any:
-        return _plain(_finite(record).model_dump(by_alias=True), self.redact)
+        plain = _plain(_finite(record).model_dump(by_alias=True))
+        return self.redactor.value(plain) if self.redactor else plain
 
 
 def append(path: Path, line: bytes) -> None:
@@ -100,8 +105,8 @@ def _finite(record: AnyRecord) -> AnyRecord:
     return record.model_copy(update={"judgement": judgement})
 
 
-def _plain(value: Any, redact: Any) -> Any:
-    """Only what JSON knows; other things as their text. Every text is redacted."""
+def _plain(value: Any) -> Any:
+    """Only what JSON knows; other things as their text."""
     if isinstance(value, Enum):
         value = value.value
     if value is None or isinstance(value, bool | int):
@@ -109,13 +114,12 @@ def _plain(value: Any, redact: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {_text(key, redact): _plain(item, redact) for key, item in value.items()}
+        return {_text(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes):
-        return [_plain(item, redact) for item in value]
-    return _text(value, redact)
+        return [_plain(item) for item in value]
+    return _text(value)
 
 
-def _text(value: object, redact: Any) -> str:
+def _text(value: object) -> str:
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    whole = text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates are no text
-    return str(redact(whole))
+    return text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates are no text

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from acceptance.deployments.schema import Lane
 from acceptance.judging.judge import judge
 from acceptance.judging.judgement import Kind, Limit, Measurement
+from acceptance.secrets import Redactor
 from reports.reading import read_results
 from reports.recorder import Recorder
 from reports.schema import (
@@ -33,11 +34,6 @@ from reports.schema import (
 )
 
 LIMIT = Limit(kind=Kind.CEILING, upper=2, source="test")
-
-
-class Hides:
-    def redact(self, text: str) -> str:
-        return text.replace("hush", "***")
 
 
 def judgement(value: object = 1.0, **more: object) -> JudgementRecord:
@@ -80,12 +76,14 @@ def test_records_come_back_as_they_were(tmp_path):
 
 
 def test_secrets_reach_no_file(tmp_path):
-    recorder = Recorder(tmp_path, Hides())
-    recorder.start(run(argv=("pytest", "--api-key=hush"), vllm="hush"))
-    recorder.write(judgement("hush", evidence={"hush": ["hush", {"a": "hush"}]}))
+    recorder = Recorder(tmp_path, Redactor(["hush-hush"]))
+    recorder.start(run(argv=("pytest", "--api-key=hush-hush"), vllm="hush-hush"))
+    recorder.write(
+        judgement("hush-hush", evidence={"hush-hush": ["hush-hush", {"a": "hush-hush"}]})
+    )
     for file in tmp_path.iterdir():
-        assert b"hush" not in file.read_bytes()
-    assert "***" in (tmp_path / "run.json").read_text()
+        assert b"hush-hush" not in file.read_bytes()
+    assert "[secret]" in (tmp_path / "run.json").read_text()
 
 
 def test_what_json_lacks_is_written_without_loss_of_the_line(tmp_path):
