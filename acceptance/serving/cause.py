@@ -88,7 +88,8 @@ class CauseFinder:
         self._best: dict[_Rank, Cause] = {}
         self._recent: deque[LogLine] = deque(maxlen=12)
         self._error: Cause | None = None
-        self._serving = self._stopping = False
+        self._serving = 0  # line at which the first API server had started
+        self._stopping = False
         self._fault: Cause | None = None  # a native fault whose process is not known yet
         self._native = ""  # "function (file:line)" of that fault
 
@@ -106,15 +107,21 @@ class CauseFinder:
         """The best answer so far; always one."""
         best = dict(self._best)
         for report in self._tracebacks.unfinished():
-            rank, cause = self._told(report)
+            rank, cause = self._placed(*self._told(report))
             if rank not in best or cause.number < best[rank].number:
                 best[rank] = cause
         return best[min(best)] if best else self._without_exception()
 
     def _offer(self, rank: _Rank, cause: Cause) -> None:
+        rank, cause = self._placed(rank, cause)
         old = self._best.get(rank)
         if old is None or cause.number < old.number:
             self._best[rank] = cause
+
+    def _placed(self, rank: _Rank, cause: Cause) -> tuple[_Rank, Cause]:
+        """What came before a start that succeeded did not end the server."""
+        survived = rank is _Rank.FAULT and cause.number < self._serving
+        return (_Rank.SURVIVED if survived else rank), cause
 
     def _look(self, line: LogLine, text: str) -> None:
         """A line that is no part of a traceback."""
@@ -140,9 +147,9 @@ class CauseFinder:
     def _note(self, line: LogLine, text: str) -> None:
         """A line that is no failure, but says how to take those around it."""
         if _SERVING in text:
-            if not self._serving and (survived := self._best.pop(_Rank.FAULT, None)):
-                self._offer(_Rank.SURVIVED, survived)
-            self._serving = True
+            self._serving = self._serving or line.number
+            if told := self._best.pop(_Rank.FAULT, None):
+                self._offer(_Rank.FAULT, told)
         elif _STOP in text:
             self._stopping = True
             stop = "the server was asked to stop (SIGTERM or SIGINT)"

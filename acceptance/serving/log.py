@@ -2,7 +2,7 @@
 
 A server that runs for days writes gigabytes. The reader keeps one unfinished line and one chunk;
 every byte is read once. Progress bars end their updates in a bare CR: each is a line of its own
-with the number of the physical line it is in.
+with the number of the physical line it is in. Blank lines are left out.
 """
 
 from __future__ import annotations
@@ -83,10 +83,8 @@ class LogTail:
     def _take(self, chunk: bytes) -> None:
         *finished, last = (self._partial + chunk).split(b"\n")
         for piece in finished:
-            if self._skipping:
-                self._skipping = False
-            else:
-                self._ready.extend(self._split(piece, self._start))
+            self._emit(piece)
+            self._skipping = False
             self._start += len(piece) + 1
             self._number += 1
         self._keep(last)
@@ -95,32 +93,44 @@ class LogTail:
         """Hold the unfinished line back, all but the finished updates of a progress bar. A CR at
         the very end may be half of a CR LF."""
         if (end := last.rfind(b"\r", 0, max(len(last) - 1, 0))) >= 0:
-            if not self._skipping:
-                self._ready.extend(self._split(last[:end], self._start))
+            self._emit(last[:end], record=False)
             self._skipping = False
             self._start += end + 1
             last = last[end + 1 :]
         if not self._skipping and len(last) > LINE_LIMIT:
-            self._ready.extend(self._split(last, self._start))
+            self._emit(last, record=False)
             self._skipping = True
         if self._skipping:
-            # Only a CR can matter of what is passed over; offsets still count the rest.
-            kept = last[-1:] if last.endswith(b"\r") else b""
+            # Of what is passed over only a CR at the end matters: an update may follow it.
+            kept = b"\r" if last.endswith(b"\r") else b""
             self._start += len(last) - len(kept)
             last = kept
         self._partial = last
 
-    def _split(self, piece: bytes, start: int) -> list[LogLine]:
-        continues = piece.endswith(b"\r")
-        if continues:
+    def _emit(self, piece: bytes, *, record: bool = True) -> None:
+        start = self._start
+        if self._skipping:
+            passed = piece.find(b"\r") + 1
+            if not passed:
+                return
+            piece, start = piece[passed:], start + passed
+        self._ready.extend(self._split(piece, start, record=record))
+
+    def _split(self, piece: bytes, start: int, *, record: bool = False) -> list[LogLine]:
+        """record: a newline followed, so that a CR at the end says that the record goes on."""
+        continues = record and piece.endswith(b"\r")
+        if piece.endswith(b"\r"):
             piece = piece[:-1]
+        if not piece:
+            return []
+        if b"\r" not in piece:
+            return parse(clean(_cut(piece)), self._number, start, continues=continues)
         lines: list[LogLine] = []
-        parts = piece.split(b"\r") if b"\r" in piece else [piece]
+        parts = piece.split(b"\r")
         for index, part in enumerate(parts):
-            if part or len(parts) == 1:
-                kept = part if len(part) <= LINE_LIMIT else part[:LINE_LIMIT] + _CUT
+            if part:
                 final = continues and index == len(parts) - 1
-                lines += parse(clean(kept), self._number, start, continues=final)
+                lines += parse(clean(_cut(part)), self._number, start, continues=final)
             start += len(part) + 1
         return lines
 
@@ -133,13 +143,15 @@ def read_lines(path: Path, start: int = 0, end: int | None = None) -> Iterator[L
     """
     try:
         with path.open("rb") as file:
-            end = file.seek(0, 2) if end is None else end
+            size = file.seek(0, 2)
             file.seek(max(start - 1, 0))
             cut = start > 0 and file.read(1) != b"\n"
     except FileNotFoundError:
         return
+    if start >= size:
+        return
     tail = LogTail(path, offset=start)
-    for line in _until(tail, end):
+    for line in _until(tail, size if end is None else end):
         if cut and line.offset == start:
             continue
         yield line
@@ -151,3 +163,7 @@ def _until(tail: LogTail, end: int) -> Iterator[LogLine]:
             return
         yield line
     yield from (line for line in tail.rest() if line.offset < end)
+
+
+def _cut(line: bytes) -> bytes:
+    return line if len(line) <= LINE_LIMIT else line[:LINE_LIMIT] + _CUT
