@@ -1,0 +1,75 @@
+/* A small libnvidia-ml.so.1 with two H200s, for nvidia-ml-py to load in place of the driver's.
+   The second is lost. What is missing here is FUNCTION_NOT_FOUND there, as with an old driver.
+   FAKE_NVML_INIT: the number that nvmlInitWithFlags returns. */
+#include <stdlib.h>
+#include <string.h>
+
+enum { OK = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, SMALL = 7, LOST = 15 };
+static const char *uuids[2] = {"GPU-0aaaaaaa-0000-4000-8000-000000000000",
+                               "GPU-1aaaaaaa-0000-4000-8000-000000000001"};
+static int devices[2] = {0, 1};
+
+typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory_v2;
+typedef struct { unsigned pid; unsigned long long used; unsigned gi, ci; } process;
+typedef struct { char legacy[16]; unsigned domain, bus, device, id, sub; char bus_id[32]; } pci;
+
+int nvmlInitWithFlags(unsigned flags) {
+    const char *answer = getenv("FAKE_NVML_INIT");
+    return flags == 0 && answer ? atoi(answer) : OK;
+}
+int nvmlShutdown(void) { return OK; }
+const char *nvmlErrorString(int code) { return code == 25 ? "Version Mismatch" : "Other"; }
+int nvmlSystemGetDriverVersion(char *text, unsigned size) {
+    strncpy(text, "580.159.04", size);
+    return OK;
+}
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return OK; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, int **device) {
+    *device = &devices[index];
+    return index == 1 ? LOST : OK;
+}
+int nvmlDeviceGetHandleByUUID(const char *uuid, int **device) {
+    for (int i = 0; i < 2; i++)
+        if (!strcmp(uuid, uuids[i])) { *device = &devices[i]; return i == 1 ? LOST : OK; }
+    return NOT_FOUND;
+}
+int nvmlDeviceGetUUID(int *device, char *text, unsigned size) {
+    strncpy(text, uuids[*device], size);
+    return OK;
+}
+int nvmlDeviceGetName(int *device, char *text, unsigned size) {
+    (void)device;
+    strncpy(text, "NVIDIA H200", size);
+    return OK;
+}
+int nvmlDeviceGetPciInfo_v3(int *device, pci *info) {
+    (void)device;
+    strcpy(info->bus_id, "00000000:01:00.0");
+    return OK;
+}
+int nvmlDeviceGetMemoryInfo_v2(int *device, memory_v2 *memory) {
+    (void)device;
+    if (memory->version != 0x02000028) return 25;
+    memory->total = 143771ULL << 20;
+    memory->reserved = 615ULL << 20;
+    memory->used = 40ULL << 30;
+    memory->free = memory->total - memory->reserved - memory->used;
+    return OK;
+}
+int nvmlDeviceGetComputeRunningProcesses_v3(int *device, unsigned *count, process *list) {
+    (void)device;
+    if (!list) { *count = 2; return SMALL; }
+    *count = 2;
+    list[0] = (process){4711, 40ULL << 30, -1u, -1u};
+    list[1] = (process){4712, -1ULL, -1u, -1u}; /* not available */
+    return OK;
+}
+int nvmlDeviceGetMigMode(int *device, unsigned *current, unsigned *pending) {
+    (void)device; (void)current; (void)pending;
+    return NOT_SUPPORTED;
+}
+int nvmlDeviceGetRemappedRows(int *device, unsigned *c, unsigned *u, unsigned *p, unsigned *f) {
+    (void)device;
+    *c = 1; *u = 2; *p = 1; *f = 0;
+    return OK;
+}
