@@ -53,7 +53,8 @@ SECONDARY = re.compile(
     r"[Ss]ee root cause above|See stack trace|[Ss]tack trace above|EngineDeadError"
     r"|EngineGenerateError|^RuntimeError: cancelled$|WorkerProc initialization failed"
     r"|Engine core initialization failed|WorkerProc failed to start|EngineCore failed to start"
-    r"|^SystemExit|^KeyboardInterrupt|CancelledError|died with exit code (?:\d|None)|ExceptionGroup: "
+    r"|^SystemExit|^KeyboardInterrupt|CancelledError|died with exit code (?:\d|None)"
+    r"|ExceptionGroup: "
 )
 # One rank's view of another rank's death, or plumbing around the real exception.
 PEER = re.compile(
