@@ -131,6 +131,15 @@ class ClockReasons(IntFlag):
     HW_THERMAL = 0x40
     HW_POWER_BRAKE = 0x80
     DISPLAY = 0x100
+    BOARD_LIMIT = 0x200
+    RELIABILITY = 0x400
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """`("sw_power_cap", "hw_thermal")`, and the bits that a newer driver has, in hexadecimal."""
+        unknown = int(self) & ~sum(ClockReasons)
+        known = tuple(str(each.name).lower() for each in ClockReasons if each in self)
+        return (*known, hex(unknown)) if unknown else known
 
     @property
     def throttled(self) -> ClockReasons:

@@ -92,6 +92,8 @@ def test_every_answer_of_a_healthy_gpu() -> None:
     reasons = seen(probe.clock_reasons(gpu.uuid))
     assert reasons == ClockReasons.SW_POWER_CAP | ClockReasons.HW_THERMAL
     assert reasons.throttled == ClockReasons.HW_THERMAL
+    assert reasons.names == ("sw_power_cap", "hw_thermal")
+    assert ClockReasons(0x4004).names == ("sw_power_cap", "0x4000")
     assert probe.violation_ns(gpu.uuid, Violation.THERMAL) == 5_000_000
     assert probe.power(gpu.uuid) == 76.5
     assert probe.power_limit(gpu.uuid) == PowerLimit(1000.0, 1000.0)
