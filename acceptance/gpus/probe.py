@@ -136,7 +136,7 @@ class ClockReasons(IntFlag):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """`("sw_power_cap", "hw_thermal")`, and the bits that a newer driver has, in hexadecimal."""
+        """`("sw_power_cap", "hw_thermal")`, and bits that a newer driver has, in hexadecimal."""
         unknown = int(self) & ~sum(ClockReasons)
         known = tuple(str(each.name).lower() for each in ClockReasons if each in self)
         return (*known, hex(unknown)) if unknown else known
