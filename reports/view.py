@@ -153,7 +153,13 @@ def _failures(records: Sequence[AnyRecord]) -> list[Failure]:
         return trace.model_copy(update={"cause": trace.cause or cause, "log": log})
 
     found = [
-        Failure("server failed", r.deployment, r.profile, "", logged(r.deployment, r.trace, ""))
+        Failure(
+            "server failed",
+            r.deployment,
+            f"{r.profile} profile" if r.profile else "",
+            "",
+            logged(r.deployment, r.trace, ""),
+        )
         for r in ruling.failed_servers(records)
     ]
     for broken in ruling.broken_tests(records):
