@@ -13,14 +13,14 @@ from acceptance.correctness.scoring import Scored
 from acceptance.errors import ObservationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).parents[2]
 MODULE = "acceptance.rehearsal.inside.reference_logprobs"
 
 
 def reference_scores(
-    checkpoint: str, prompts: dict[str, Sequence[int]], folder: Path, timeout: float = 300
+    checkpoint: str, prompts: Mapping[str, Sequence[int]], folder: Path, timeout: float = 300
 ) -> list[Scored]:
     """Scores prompts (token ids by name) with transformers on this checkpoint.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from acceptance.errors import ObservationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import httpx
 
@@ -51,7 +51,7 @@ def tokenize(http: httpx.Client, model: str, text: str) -> list[int]:
     return [int(token) for token in said["tokens"]]
 
 
-def score(http: httpx.Client, model: str, prompts: dict[str, Sequence[int]]) -> list[Scored]:
+def score(http: httpx.Client, model: str, prompts: Mapping[str, Sequence[int]]) -> list[Scored]:
     """Teacher-forced log-probabilities of each prompt (token ids by name), several at a time.
 
     Raises ObservationError when any position lacks its value: a gap is never a match.
@@ -82,7 +82,7 @@ def score(http: httpx.Client, model: str, prompts: dict[str, Sequence[int]]) -> 
 
 
 def greedy(
-    http: httpx.Client, model: str, prompts: dict[str, Sequence[int]], tokens: int
+    http: httpx.Client, model: str, prompts: Mapping[str, Sequence[int]], tokens: int
 ) -> list[Greedy]:
     """Greedy continuations of `tokens` tokens, with the gap of the two best at each."""
 

@@ -16,10 +16,9 @@ from acceptance.serving.generation import generate, headers
 if TYPE_CHECKING:
     from acceptance.serving.server import Server
 
-# Requests in flight last about this share of the shutdown timeout, so that a server that keeps
-# its promise can finish them. (vLLM 0.32 kills what outlasts the timeout and then leaves those
-# clients, and itself, waiting for ever.)
-SHARE = 0.25
+# Requests in flight last about this share of the shutdown timeout, so that a server could finish
+# them. (vLLM 0.32 kills what outlasts the timeout and leaves those clients waiting for ever.)
+SHARE = 0.4
 SPARE = 64  # tokens of the context left for the prompt
 
 
@@ -97,9 +96,9 @@ def _tokens_in_flight(server: Server) -> int:
     """As many tokens as this server makes in SHARE of its shutdown timeout."""
     options = server.deployment.options
     began = time.monotonic()
-    generate(server, server.model, tokens=16, timeout=server.deployment.budgets.request)
-    each = (time.monotonic() - began) / 16
-    wanted = max(32, int(SHARE * options.shutdown_timeout / each))
+    generate(server, server.model, tokens=32, timeout=server.deployment.budgets.request)
+    each = (time.monotonic() - began) / 32
+    wanted = max(64, int(SHARE * options.shutdown_timeout / each))
     return min(wanted, (options.max_model_len or wanted + SPARE) - SPARE)
 
 
