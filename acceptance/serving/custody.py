@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acceptance.errors import ServerError
-from acceptance.serving.processes import MARK, OWNER, kill, marked, this_process
+from acceptance.serving.processes import KEEP_ENVIRONMENT, MARK, OWNER, kill, marked, this_process
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,7 +63,7 @@ class Custody:
             start_new_session=True,
             pass_fds=tuple(hold),
         )
-        marks = {MARK: mark, OWNER: this_process()}
+        marks = {MARK: mark, OWNER: this_process(), **KEEP_ENVIRONMENT}
         self._order(
             {
                 "argv": list(argv),
@@ -92,7 +92,7 @@ class Custody:
 
     def processes(self) -> list[psutil.Process]:
         """The living processes of the tree."""
-        return marked(self.mark)
+        return marked(self.mark, self._warden.pid)
 
     def signal(self, number: int) -> None:
         """A signal to the API server alone."""

@@ -1,8 +1,9 @@
 """Finding the processes of a server, whatever became of their parents.
 
 vLLM's engine and workers outlive a killed API server (vllm#55510) and rename themselves
-(vllm#34816), so neither parentage nor names find them. They do inherit the environment: every
-server carries MARK there, and membership is read from /proc.
+(vllm#34816), so names do not find them. They inherit the environment: every server carries MARK
+there, and membership is read from /proc. Renaming overwrites that memory unless SPT_NOENV is set,
+so descendants count too: of marked processes, and of the warden, to whom orphans come.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MARK = "ACCEPTANCE_SERVER"  # must not start with VLLM_: vLLM warns of unknown VLLM_ variables
+KEEP_ENVIRONMENT = {"SPT_NOENV": "1"}  # for setproctitle, with which vLLM renames its processes
 OWNER = "ACCEPTANCE_OWNER"  # pid:start time of the process the server was started for
 
 
@@ -31,9 +33,20 @@ class Leftover:
     command: str
 
 
-def marked(mark: str) -> list[psutil.Process]:
-    """Every living process that carries this mark, zombies left out."""
-    return [process for process, found in _all_marked() if found == mark]
+def marked(mark: str, warden: int | None = None) -> list[psutil.Process]:
+    """Every living process that carries this mark or descends from one that does, zombies left
+    out. warden: pid of its warden, whose descendants all belong, itself not."""
+    found = {process.pid: process for process, name in _all_marked() if name == mark}
+    roots = [*found.values()]
+    if warden is not None:
+        with contextlib.suppress(psutil.Error):
+            roots.append(psutil.Process(warden))
+    for root in roots:
+        with contextlib.suppress(psutil.Error):
+            for child in root.children(recursive=True):
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    found[child.pid] = child
+    return list(found.values())
 
 
 def leftovers() -> list[Leftover]:

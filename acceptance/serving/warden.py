@@ -76,9 +76,9 @@ class Warden:
         began = time.monotonic()
         self.signal(signal.SIGTERM)
         self._wait(grace)
-        late = [process.pid for process in marked(self.mark)]
+        late = [process.pid for process in marked(self.mark, os.getpid())]
         limit = time.monotonic() + KILL_WAIT
-        while (left := marked(self.mark)) and time.monotonic() < limit:
+        while (left := marked(self.mark, os.getpid())) and time.monotonic() < limit:
             kill(left)
             self._wait(0.5)
         self.reap()
@@ -89,7 +89,7 @@ class Warden:
         limit = time.monotonic() + seconds
         while time.monotonic() < limit:
             self.reap()
-            if not marked(self.mark):
+            if not marked(self.mark, os.getpid()):
                 return
             time.sleep(0.1)
 
