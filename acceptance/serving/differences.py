@@ -46,12 +46,11 @@ def compare(
 
     installed: the vLLM that was launched; None for a server of somebody else's.
     """
-    found = [
+    return (
         *_identity(deployment, live, installed),
         *_engines(deployment, profile, live),
-    ]
-    names_from_log = _from_log(deployment, live.facts)
-    return (*found, *names_from_log)
+        *_from_log(deployment, live.facts),
+    )
 
 
 def differences(
@@ -137,14 +136,9 @@ def _engines(deployment: Deployment, profile: Profile, live: LiveConfig) -> Iter
     if (caching := expected_prefix_caching(deployment, profile)) is not None:
         values = {n: e.prefix_caching for n, e in engines.items()}
         yield _equal("prefix_caching", caching, _common(values))
-    if options.kv_cache_dtype is not None:
+    if (wanted := options.kv_cache_dtype) is not None:
         dtype = _common({n: e.cache_dtype for n, e in engines.items()})
-        yield Comparison(
-            "kv_cache_dtype",
-            options.kv_cache_dtype,
-            dtype,
-            _same_dtype(options.kv_cache_dtype, dtype),
-        )
+        yield Comparison("kv_cache_dtype", wanted, dtype, _same_dtype(wanted, dtype))
     if options.gpu_memory_utilization is not None:
         shares = _common({n: e.gpu_memory_utilization for n, e in engines.items()})
         yield _equal("gpu_memory_utilization", options.gpu_memory_utilization, shares)
@@ -240,9 +234,7 @@ def _experts(facts: Facts, ranks: int) -> str:
     shares = sorted({(e.ranks, e.local, e.total) for e in facts.experts.values()})
     if all(of == ranks and local in _shares(total, ranks) for of, local, total in shares):
         return f"each of {ranks} ranks holds 1/{ranks}"
-    return ", ".join(
-        f"{local} of {total} experts on one of {of} ranks" for of, local, total in shares
-    )
+    return ", ".join(f"one of {of} ranks holds {local}/{total}" for of, local, total in shares)
 
 
 def _shares(total: int, ranks: int) -> tuple[int, int]:

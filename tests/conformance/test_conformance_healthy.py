@@ -1,0 +1,56 @@
+"""Nothing healthy fails: every check, in each of its variants, against the honest twin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from conformance_world import Check, World, checks, name_of, variants
+
+from acceptance.conformance.refusals import Refusal
+from fixtures.judging import OptionalSkip
+from suites.conformance import test_bad_input, test_limits
+
+CASES = [(check, params) for check in checks() for params in variants(check)]
+# What the rehearsal leaves to vLLM.
+LEFT_OPEN = {
+    "test_live_config.test_kv_cache_dtype",
+    "test_live_config.test_gpu_memory_utilization",
+    "test_live_config.test_attention_backend",
+    "test_live_config.test_moe_backend",
+    "test_live_config.test_deep_gemm",
+    "test_live_config.test_all2all_backend",
+}
+
+
+def _id(value: object) -> str:
+    if callable(value):
+        return name_of(value)
+    if isinstance(value, dict):
+        return "-".join(v.name if isinstance(v, Refusal) else str(v) for v in value.values())
+    return str(value)
+
+
+@pytest.mark.parametrize(("check", "params"), CASES, ids=_id)
+def test_healthy(
+    world: World, monkeypatch: pytest.MonkeyPatch, check: Check, params: dict[str, Any]
+) -> None:
+    for module in (test_bad_input, test_limits):  # a loaded host is no fault of the server's
+        monkeypatch.setattr(module, "QUICK", 60.0)
+    if name_of(check) in LEFT_OPEN:
+        with pytest.raises(OptionalSkip, match="leaves"):
+            world.run(check, **params)
+        return
+    world.run(check, **params)
+    assert world.recorded, "the check told the report nothing"
+
+
+def test_the_list_of_checks_is_not_empty() -> None:
+    assert len(checks()) > 40
+
+
+def test_every_check_says_what_it_does_not_prove_and_what_it_would_have_caught() -> None:
+    for check in checks():
+        text = " ".join((check.__doc__ or "").split()).lower()
+        assert "does not prove" in text, name_of(check)
+        assert "would have caught" in text, name_of(check)
