@@ -39,7 +39,10 @@ def test_openai_client(
     """
     try:
         answer = openai_client.chat.completions.create(
-            model=server.model, messages=[{"role": "user", "content": QUESTION}], max_tokens=4
+            model=server.model,
+            messages=[{"role": "user", "content": QUESTION}],
+            max_tokens=4,
+            temperature=0,
         )
     except openai.APIError as error:
         specified(record_check, [f"the client gives up: {error}"])
