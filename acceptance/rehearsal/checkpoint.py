@@ -35,23 +35,31 @@ def ensure_checkpoint(python: str, cache: Path | None = None) -> Path:
 
 
 def _generate(python: str, wanted: Path) -> None:
-    unfinished = wanted.with_suffix(f".{os.getpid()}")
+    unfinished = wanted.with_suffix(".unfinished")  # nobody else's: we hold the lock
     shutil.rmtree(unfinished, ignore_errors=True)
-    made = subprocess.run(
-        [python, "-m", MODULE, str(unfinished), str(CORPUS)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if made.returncode != 0:
+    try:
+        made = subprocess.run(
+            [python, "-m", MODULE, str(unfinished), str(CORPUS)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except OSError as error:
+        raise _failed(python, str(error)) from error
+    if made.returncode != 0 or not unfinished.is_dir():
         shutil.rmtree(unfinished, ignore_errors=True)
         lines = made.stderr.strip().splitlines() or [f"exit code {made.returncode}"]
-        raise InputError(
-            "the rehearsal checkpoint could not be generated",
-            asked=f"{python} -m {MODULE}",
-            cause=lines[-1],
-            hint="transformers and torch must be installed beside vLLM: ./accept rehearse does it",
-        )
+        raise _failed(python, lines[-1])
     unfinished.rename(wanted)  # atomic: a killed run leaves no half checkpoint under this name
+
+
+def _failed(python: str, cause: str) -> InputError:
+    return InputError(
+        "the rehearsal checkpoint could not be generated",
+        asked=f"{python} -m {MODULE}",
+        cause=cause,
+        hint="transformers and torch must be installed beside vLLM: ./accept rehearse does it",
+    )

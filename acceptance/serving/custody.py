@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acceptance.errors import ServerError
-from acceptance.serving.processes import KEEP_ENVIRONMENT, MARK, OWNER, kill, marked, this_process
+from acceptance.serving.processes import (
+    KEEP_ENVIRONMENT,
+    MARK,
+    OWNER,
+    kill,
+    marked,
+    terminate,
+    this_process,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,14 +53,17 @@ class Custody:
         mark: str,
         cwd: Path,
         hold: Sequence[int] = (),
+        secret: str = "",
     ) -> None:
         """env: the whole environment of the server. hold: descriptors that the warden keeps open
-        as long as it lives, such as those of a lease. Raises ServerError when it cannot start."""
+        as long as it lives, such as those of a lease. secret: is masked in the log once the server
+        has ended. Raises ServerError when it cannot start."""
         self.mark = mark
         self.pid: int | None = None
         self.exit_code: int | None = None
         self._refused = ""
         self._gone: Ended | None = None
+        self._deaf = False  # the warden says no more
         self._told = threading.Condition()
         self._warden = subprocess.Popen(
             [sys.executable, "-m", "acceptance.serving.warden"],
@@ -71,13 +82,19 @@ class Custody:
                 "cwd": str(cwd),
                 "log": str(log),
                 "mark": mark,
+                "secret": secret,
             }
         )
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
-        with self._told:
-            self._told.wait_for(lambda: self.pid is not None or self._refused, timeout=30)
+        try:
+            with self._told:
+                self._told.wait_for(lambda: self.pid is not None or self._deaf, timeout=30)
+        except BaseException:
+            self._cut()
+            raise
         if self.pid is None:
+            self._cut()
             raise ServerError(
                 "the server could not be started",
                 asked=" ".join(argv),
@@ -90,9 +107,16 @@ class Custody:
         """Whether the API server has ended; its engines may still be there."""
         return self.exit_code is not None or self._warden.poll() is not None
 
+    @property
+    def fate(self) -> str:
+        """How the API server ended, for people."""
+        if self.exit_code is not None:
+            return f"ended with exit code {self.exit_code}"
+        return "lost its warden, which somebody killed" if self.exited else "lives"
+
     def processes(self) -> list[psutil.Process]:
         """The living processes of the tree."""
-        return marked(self.mark, self._warden.pid)
+        return marked(self.mark, self._warden.pid if self._warden.poll() is None else None)
 
     def signal(self, number: int) -> None:
         """A signal to the API server alone."""
@@ -104,56 +128,65 @@ class Custody:
             return self._gone
         self._order({"stop": grace})
         with self._told:
-            self._told.wait_for(lambda: self._gone is not None, timeout=grace + 15)
+            self._told.wait_for(lambda: self._gone is not None or self._deaf, timeout=grace + 15)
         if self._gone is None:  # the warden is dead or stuck: do its work from here
-            self._gone = self._sweep()
-        with contextlib.suppress(OSError):
-            if self._warden.stdin:
-                self._warden.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._warden.wait(timeout=5)
+            self._gone = self._sweep(grace)
+        self._cut()
         return self._gone
 
     def wait_exit(self, seconds: float) -> int | None:
         """Waits for the API server to end by itself; its exit code, or None when it did not."""
         with self._told:
-            self._told.wait_for(lambda: self.exit_code is not None, timeout=seconds)
+            self._told.wait_for(lambda: self.exit_code is not None or self._deaf, timeout=seconds)
         return self.exit_code
 
-    def _sweep(self) -> Ended:
+    def _sweep(self, grace: float) -> Ended:
         began = time.monotonic()
         self._warden.kill()
-        left = marked(self.mark)
-        late = tuple(process.pid for process in left)
-        while left and time.monotonic() - began < 10:
+        terminate(marked(self.mark))
+        while marked(self.mark) and time.monotonic() - began < grace:
+            time.sleep(0.1)
+        late = tuple(process.pid for process in marked(self.mark))
+        limit = time.monotonic() + 10
+        while (left := marked(self.mark)) and time.monotonic() < limit:
             kill(left)
-            time.sleep(0.2)
-            left = marked(self.mark)
+            time.sleep(0.1)
         return Ended(self.exit_code, time.monotonic() - began, late)
 
-    def _order(self, order: dict[str, Any]) -> None:
+    def _cut(self) -> None:
+        """Cuts the warden's lifeline and waits for its end."""
         with contextlib.suppress(OSError):
+            if self._warden.stdin:
+                self._warden.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._warden.wait(timeout=5)
+
+    def _order(self, order: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError, ValueError):  # dead, or closed by an earlier end
             assert self._warden.stdin is not None
             self._warden.stdin.write(json.dumps(order).encode() + b"\n")
             self._warden.stdin.flush()
 
     def _listen(self) -> None:
-        assert self._warden.stdout is not None
-        for line in self._warden.stdout:
-            event = json.loads(line)
+        try:
+            assert self._warden.stdout is not None
+            for line in self._warden.stdout:
+                self._hear(json.loads(line))
+        finally:
             with self._told:
-                match event["event"]:
-                    case "started":
-                        self.pid = event["pid"]
-                    case "refused":
-                        self._refused = event["reason"]
-                    case "exited":
-                        self.exit_code = event["code"]
-                    case "gone":
-                        survivors = tuple(event["survivors"])
-                        self._gone = Ended(event["code"], event["seconds"], survivors)
+                self._deaf = True
                 self._told.notify_all()
+
+    def _hear(self, event: dict[str, Any]) -> None:
         with self._told:
-            if self.pid is None and not self._refused:
-                self._refused = "the warden ended without an answer"
+            match event["event"]:
+                case "started":
+                    self.pid = event["pid"]
+                case "refused":
+                    self._refused = event["reason"]
+                case "exited":
+                    self.exit_code = event["code"]
+                case "gone":
+                    survivors = tuple(event["survivors"])
+                    self._gone = Ended(event["code"], event["seconds"], survivors)
             self._told.notify_all()

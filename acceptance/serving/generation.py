@@ -23,7 +23,7 @@ def headers(server: Endpoint) -> dict[str, str]:
 def generate(server: Endpoint, model: str, *, tokens: int = 4, timeout: float) -> dict[str, Any]:
     """Asks for a few greedy tokens and returns the answer's JSON. timeout: seconds.
 
-    Raises ServerError when nothing, an error, or an answer without tokens comes back.
+    Raises ServerError when nothing, an error, or an answer without those tokens comes back.
     """
     asked = f"POST /v1/completions, {tokens} tokens, within {timeout:.0f} s"
     try:
@@ -44,9 +44,14 @@ def generate(server: Endpoint, model: str, *, tokens: int = 4, timeout: float) -
     if answer.status_code != 200:
         body = answer.text[:300]
         raise ServerError(f"no generation: HTTP {answer.status_code} {body}", asked=asked)
-    said: dict[str, Any] = answer.json()
-    if said.get("usage", {}).get("completion_tokens") != tokens:
-        raise ServerError(f"a generation of {said.get('usage')} tokens", asked=asked)
+    try:
+        said: dict[str, Any] = answer.json()
+        made = said["usage"]["completion_tokens"]
+    except (ValueError, KeyError, TypeError) as error:
+        body = answer.text[:300]
+        raise ServerError(f"no generation: HTTP 200 {body}", asked=asked) from error
+    if made != tokens:
+        raise ServerError(f"a generation of {made} tokens", asked=asked)
     return said
 
 

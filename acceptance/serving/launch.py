@@ -131,6 +131,7 @@ def _start(
             mark=f"{deployment.name}.{profile}.{secrets.token_hex(4)}",
             cwd=log.parent,
             hold=gpus.fds if gpus else (),
+            secret=key,
         ),
         bench_env=prepared.env,
     )

@@ -9,6 +9,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from acceptance.errors import ObservationError
+from acceptance.serving.generation import headers
 
 
 class Endpoint(Protocol):
@@ -64,9 +65,8 @@ class Metrics:
 def scrape(server: Endpoint, timeout: float = 10.0) -> Metrics:
     """Reads /metrics once. timeout: seconds. Raises ObservationError when it cannot be read."""
     url = f"{server.base_url}/metrics"
-    headers = {"Authorization": f"Bearer {server.api_key}"}
     try:
-        answer = httpx.get(url, headers=headers, timeout=timeout)
+        answer = httpx.get(url, headers=headers(server), timeout=timeout)
         answer.raise_for_status()
     except httpx.HTTPError as error:
         raise ObservationError(f"/metrics could not be read: {error!r}", asked=url) from error

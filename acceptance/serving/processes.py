@@ -67,13 +67,21 @@ def this_process() -> str:
 
 
 def cpu_seconds(processes: list[psutil.Process]) -> float:
-    """CPU seconds used so far by these processes together; vanished ones count nothing."""
+    """CPU seconds used so far by these processes together, and by children of theirs that have
+    ended (a compiler run is over between two looks). Vanished ones count nothing."""
     total = 0.0
     for process in processes:
         with contextlib.suppress(psutil.Error):
             times = process.cpu_times()
-            total += float(times.user + times.system)
+            total += float(times.user + times.system + times.children_user + times.children_system)
     return total
+
+
+def terminate(processes: list[psutil.Process]) -> None:
+    """SIGTERM to each; those already gone are fine."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
 
 
 def kill(processes: list[psutil.Process]) -> None:
@@ -108,14 +116,16 @@ def _environment(pid: int) -> dict[str, str]:
 
 
 def _start_ticks(pid: int) -> str:
-    """Start time in clock ticks: tells a process from a later one that got the same pid."""
+    """Start time in clock ticks: tells a process from a later one that got the same pid. Empty
+    for one that has ended, waited for or not."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return ""
-    return stat.rpartition(")")[2].split()[19]
+    fields = stat.rpartition(")")[2].split()
+    return "" if fields[0] in ("Z", "X") else fields[19]
 
 
 def _lives(owner: str) -> bool:
     pid, _, ticks = owner.partition(":")
-    return bool(pid) and _start_ticks(int(pid)) == ticks
+    return pid.isdecimal() and ticks != "" and _start_ticks(int(pid)) == ticks

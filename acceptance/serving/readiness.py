@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from acceptance.errors import ServerError
+from acceptance.secrets import Redactor
 from acceptance.serving.cause import root_cause
 from acceptance.serving.generation import generate, prove_identity
 from acceptance.serving.log import LogTail
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 POLL = 0.25
 SETTLE = 3.0  # seconds a dying server gets to write down why
 BUSY = 0.02  # share of one core below which a process tree counts as doing nothing
+CPU_PERIOD = 2.0  # seconds over which that share is taken
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,12 @@ def wait_ready(server: Server, tell: Callable[[Progress], None] = lambda _: None
     """Blocks until the server generates, with progress told about twice a second.
 
     Raises ServerError with the root cause from the log when it ends, is silent beyond its budget,
-    exceeds the total budget, or answers /health yet cannot generate.
+    exceeds the total budget, answers /health yet cannot generate, or does not ask for its key.
     """
     assert server.custody is not None
     assert server.log is not None
     watch = _Watch(server, tell)
-    while not _healthy(server):
+    while not (_healthy(server) and _is_ours(server, watch)):
         watch.step()
         time.sleep(POLL)
     watch.step()
@@ -66,13 +68,15 @@ class _Watch:
         assert server.log is not None
         self.server = server
         self.tell = tell
-        self.began = self.lively = time.monotonic()
+        self.began = self.lively = self.spoke = time.monotonic()
+        self.cpu_period = min(CPU_PERIOD, server.deployment.budgets.silence / 4)
         self.reader = LogTail(server.log)
         self.tracker = Phases(self.began)
         self.cpu = 0.0
         self.cpu_seen = self.began
         self.told = 0.0
         self.line = ""
+        self.read = 0
 
     def step(self) -> None:
         """Reads what is new and raises when the start has failed."""
@@ -80,7 +84,9 @@ class _Watch:
         for line in self.reader.poll():
             self.tracker.feed(line, now)
             self.line = line.text
-            self.lively = now
+        if self.reader.offset != self.read:
+            self.read = self.reader.offset
+            self.spoke = self.lively = now
         self._note_cpu(now)
         if now - self.told >= 0.5:
             self.told = now
@@ -91,7 +97,7 @@ class _Watch:
         self._raise_if_failed(now)
 
     def _note_cpu(self, now: float) -> None:
-        if now - self.cpu_seen < 2:
+        if now - self.cpu_seen < self.cpu_period:
             return
         custody = self.server.custody
         assert custody is not None
@@ -106,8 +112,7 @@ class _Watch:
         assert custody is not None
         phase = self.tracker.phase
         if custody.exited:
-            code = custody.exit_code
-            raise failure(self.server, f"ended with exit code {code} while {phase}")
+            raise failure(self.server, f"{custody.fate} while {phase}")
         if now - self.lively > budgets.silence:
             silent = now - self.lively
             raise failure(
@@ -116,24 +121,33 @@ class _Watch:
                 hint="see where it hangs with py-spy dump; a hang after NCCL is often a bad link",
             )
         if now - self.began > budgets.start:
+            late = f"was not ready after {budgets.start:.0f} s, still {phase}"
+            if now - self.spoke > budgets.silence:  # busy all the same, or it were silent
+                raise failure(
+                    self.server,
+                    f"{late}: busy, with no log line for {now - self.spoke:.0f} s",
+                    hint="it spins or compiles: see where with py-spy dump (vllm#51533)",
+                )
             raise failure(
                 self.server,
-                f"was not ready after {budgets.start:.0f} s, still {phase}",
+                late,
                 hint="if it was making progress, raise budgets.start in the deployment file",
             )
 
 
-def failure(server: Server, happened: str, hint: str = "") -> ServerError:
-    """A ServerError naming the root cause from the server's log."""
+def failure(server: Server, happened: str, hint: str = "", cause: str = "") -> ServerError:
+    """A ServerError naming the root cause from the server's log, unless one is given. Free of the
+    server's key, whatever the server said."""
     assert server.log is not None
-    cause = root_cause(server.log)
+    clean = Redactor([server.api_key] if server.api_key else [])
     asked = server.command.shell() if server.command else server.base_url
+    logged = None if cause else root_cause(server.log)
     return ServerError(
-        f"{server.deployment.name} {happened}",
+        clean(f"{server.deployment.name} {happened}"),
         asked=asked,
-        cause=cause.line if cause else "",
+        cause=clean(logged.line if logged else cause),
         log=server.log,
-        hint=hint or (cause.hint if cause else ""),
+        hint=clean(hint or (logged.hint if logged else "")),
     )
 
 
@@ -144,8 +158,22 @@ def _healthy(server: Server) -> bool:
         return False
 
 
+def _is_ours(server: Server, watch: _Watch) -> bool:
+    """Whether what answers at the port has our key. While our server has not said that it listens
+    it may be another's, which ours will find out when it binds the port."""
+    try:
+        prove_identity(server)
+    except ServerError as error:
+        watch.step()
+        if not watch.tracker.listening:
+            return False
+        happened = f"answered /health with 200, but: {error.happened}"
+        raise failure(server, happened, error.hint, error.cause) from error
+    return True
+
+
 def _first_generations(server: Server) -> None:
-    """One generation per engine at once, so that each engine gets one; then the identity."""
+    """One generation per engine at once, so that each engine gets one."""
     timeout = server.deployment.budgets.request
     count = server.deployment.layout.data
     try:
@@ -155,7 +183,6 @@ def _first_generations(server: Server) -> None:
             ]
             for one in asked:
                 one.result()
-        prove_identity(server)
     except ServerError as error:
         time.sleep(SETTLE)
         raise failure(server, f"answered /health with 200, but: {error.happened}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import httpx
@@ -81,8 +81,10 @@ def end_in_flight(server: Server, streams: int = 2, plain: int = 2) -> Shutdown:
     budget = server.deployment.budgets.stop
     for thread in threads:
         thread.join(max(0.1, budget - clock.since()))
+    # As they are now: killing what is left of the server lets go of clients that it left hanging.
+    heard = tuple(replace(client) for client in clients)
     server.ended = custody.end(max(0.1, budget - clock.since()))
-    return Shutdown(clock.since(), server.ended.code, server.ended.survivors, tuple(clients))
+    return Shutdown(clock.since(), server.ended.code, server.ended.survivors, heard)
 
 
 class _Clock:

@@ -6,8 +6,8 @@ died of any signal, the server's whole process tree is ended too. It is the tree
 orphaned engines come to it; whatever still carries the server's mark in its environment at the
 end is killed as well.
 
-Order: {"argv", "env", "cwd", "log", "mark", "grace"}; then {"signal": 15} or {"stop": seconds}.
-Events: {"event": "started", "pid"}, {"event": "exited", "code"},
+Order: {"argv", "env", "cwd", "log", "mark", "secret"}; then {"signal": 15} or {"stop": seconds}.
+Events: {"event": "started", "pid"} or {"event": "refused", "reason"}, {"event": "exited", "code"},
 {"event": "gone", "code", "survivors", "seconds"}.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import mmap
 import os
 import select
 import signal
@@ -22,24 +23,62 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from acceptance.serving.processes import kill, marked
+from acceptance.serving.processes import kill, marked, terminate
+
+if TYPE_CHECKING:
+    import psutil
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 LIBC = ctypes.CDLL(None)
 ORPHAN_GRACE = 6.0  # seconds: with the lifeline cut, everything must be gone within 15
 KILL_WAIT = 5.0
+PERIOD = 0.1  # seconds between two looks
+
+
+class Lifeline:
+    """Standard input: orders, and the news that whoever gave them is gone."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.cut = False
+        self._descriptor = descriptor
+        self._pending = b""
+        signal.signal(signal.SIGTERM, self._end)
+
+    def first(self) -> dict[str, Any] | None:
+        """The first order; None when there will be none."""
+        while not self.cut:
+            if orders := self.wait():
+                return orders[0]
+        return None
+
+    def wait(self) -> list[dict[str, Any]]:
+        """The orders that come within PERIOD."""
+        if self.cut:
+            time.sleep(PERIOD)
+        elif select.select([self._descriptor], [], [], PERIOD)[0]:
+            chunk = os.read(self._descriptor, 1 << 16)
+            self.cut = not chunk
+            self._pending += chunk
+        *lines, self._pending = self._pending.split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def _end(self, *_: object) -> None:
+        self.cut = True
 
 
 class Warden:
     """One server's owner. order: see the module."""
 
-    def __init__(self, order: dict[str, Any]) -> None:
+    def __init__(self, order: dict[str, Any], lifeline: Lifeline) -> None:
         self.mark = str(order["mark"])
+        self.lifeline = lifeline
         self.code: int | None = None
-        with Path(order["log"]).open("ab") as log:
+        self._log = Path(order["log"])
+        self._secret = str(order.get("secret", "")).encode()
+        with self._log.open("ab") as log:
             self.server = subprocess.Popen(
                 order["argv"],
                 env=order["env"],
@@ -51,6 +90,20 @@ class Warden:
                 preexec_fn=_end_with_parent,
             )
         say(event="started", pid=self.server.pid)
+
+    def serve(self) -> None:
+        """Obeys until the tree has been ended."""
+        while True:
+            self.reap()
+            for order in self.lifeline.wait():
+                if "signal" in order:
+                    self.signal(int(order["signal"]))
+                else:
+                    self.end(float(order["stop"]))
+                    return
+            if self.lifeline.cut:
+                self.end(ORPHAN_GRACE)
+                return
 
     def reap(self) -> None:
         """Collects ended children, adopted ones included, and notes the server's exit code."""
@@ -72,26 +125,52 @@ class Warden:
             os.kill(self.server.pid, number)
 
     def end(self, grace: float) -> None:
-        """SIGTERM to the server, grace seconds for the tree to go, then SIGKILL to the rest."""
+        """SIGTERM to the server, grace seconds for the tree to go, then SIGKILL to the rest.
+
+        A server that is gone already ends nobody: then its orphans get the SIGTERM. With the
+        lifeline cut, meanwhile or before, the grace is no longer than an orphan's.
+        """
         began = time.monotonic()
-        self.signal(signal.SIGTERM)
-        self._wait(grace)
-        late = [process.pid for process in marked(self.mark, os.getpid())]
+        if self.code is None:
+            self.signal(signal.SIGTERM)
+        else:
+            terminate(self._tree())
+        self._wait(began + grace)
+        late = [process.pid for process in self._tree()]
         limit = time.monotonic() + KILL_WAIT
-        while (left := marked(self.mark, os.getpid())) and time.monotonic() < limit:
+        while (left := self._tree()) and time.monotonic() < limit:
             kill(left)
-            self._wait(0.5)
+            self._wait(time.monotonic() + 0.5)
         self.reap()
         seconds = round(time.monotonic() - began, 3)
         say(event="gone", code=self.code, survivors=late, seconds=seconds)
+        mask(self._log, self._secret)
 
-    def _wait(self, seconds: float) -> None:
-        limit = time.monotonic() + seconds
+    def _tree(self) -> list[psutil.Process]:
+        return marked(self.mark, os.getpid())
+
+    def _wait(self, limit: float) -> None:
+        """Until the tree is gone, or the monotonic time `limit`."""
+        cut = False
         while time.monotonic() < limit:
             self.reap()
-            if not marked(self.mark, os.getpid()):
+            if not self._tree():
                 return
-            time.sleep(0.1)
+            self.lifeline.wait()
+            if self.lifeline.cut and not cut:
+                cut = True
+                limit = min(limit, time.monotonic() + ORPHAN_GRACE)
+
+
+def mask(log: Path, secret: bytes) -> None:
+    """Writes asterisks over every occurrence, so that offsets into the log stay true."""
+    if not secret or not log.is_file() or not log.stat().st_size:
+        return
+    with log.open("r+b") as file, mmap.mmap(file.fileno(), 0) as text:
+        at = text.find(secret)
+        while at >= 0:
+            text[at : at + len(secret)] = b"*" * len(secret)
+            at = text.find(secret, at)
 
 
 def say(**event: Any) -> None:
@@ -111,41 +190,17 @@ def _end_with_parent() -> None:
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    asked_to_end: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: asked_to_end.append(number))
     LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    lifeline = sys.stdin.fileno()
-    pending = b""
-    while b"\n" not in pending:
-        chunk = os.read(lifeline, 1 << 16)
-        if not chunk:
-            return
-        pending += chunk
-    first, _, pending = pending.partition(b"\n")
+    lifeline = Lifeline(sys.stdin.fileno())
+    order = lifeline.first()
+    if order is None:
+        return
     try:
-        warden = Warden(json.loads(first))
-    except OSError as error:
+        warden = Warden(order, lifeline)
+    except (OSError, subprocess.SubprocessError) as error:
         say(event="refused", reason=str(error))
         return
-    while True:
-        warden.reap()
-        while b"\n" in pending:
-            line, _, pending = pending.partition(b"\n")
-            command = json.loads(line)
-            if "signal" in command:
-                warden.signal(int(command["signal"]))
-            else:
-                warden.end(float(command["stop"]))
-                return
-        if asked_to_end:
-            warden.end(ORPHAN_GRACE)
-            return
-        if select.select([lifeline], [], [], 0.1)[0]:
-            chunk = os.read(lifeline, 1 << 16)
-            if not chunk:
-                warden.end(ORPHAN_GRACE)
-                return
-            pending += chunk
+    warden.serve()
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class ServerWatch:
         assert custody is not None
         if custody.exited:
             self._stop.wait(SETTLE)
-            return failure(self.server, f"ended with exit code {custody.exit_code} while serving")
+            return failure(self.server, f"{custody.fate} while serving")
         if any(FATAL.search(line.text) for line in self._reader.poll()):
             return self._suspect("its log reports a fatal error", timeout=10)
         if time.monotonic() - self._measured >= METRICS_PERIOD:
