@@ -80,6 +80,15 @@ TABLE: tuple[Row, ...] = (
     # vLLM's default is 0.9 before 0.20 and 0.92 since.
     Row("gpu_memory_utilization", flags=("--gpu-memory-utilization", "{}")),
     Row("enforce_eager", "true", flags=("--enforce-eager",)),
+    Row("load_format", "dummy", flags=("--load-format", "{}")),
+    # Read in 0.25.1 and 0.32.0 alone, so not offered to older ones.
+    Row(
+        "deep_gemm_warmup",
+        "skip|relax|full",
+        "0.25",
+        only=GPU,
+        env=(("VLLM_DEEP_GEMM_WARMUP", "{}"),),
+    ),
     # What dense MLA can store; vLLM's other types are for other models or refuse MLA.
     Row("kv_cache_dtype", "auto", flags=("--kv-cache-dtype", "{}")),
     Row("kv_cache_dtype", "bfloat16", "0.15", only=GPU, flags=("--kv-cache-dtype", "{}")),

@@ -76,6 +76,8 @@ def intents(deployment: Deployment, profile: Profile) -> dict[str, str]:
         "deep_gemm": options.deep_gemm,
         "all2all_backend": options.all2all_backend,
         "enforce_eager": options.enforce_eager or None,
+        "load_format": options.load_format,
+        "deep_gemm_warmup": options.deep_gemm_warmup,
         "prefix_caching": "off" if profile is Profile.BENCHMARK else None,
         "kv_cache_gib": options.kv_cache_gib,
         "cpu_threads_bind": options.cpu_threads_bind,

@@ -121,8 +121,9 @@ class Options(Data):
 
     None leaves it to vLLM. max_model_len, max_num_batched_tokens: tokens. max_num_seqs: requests.
     gpu_memory_utilization: share of a GPU's memory. shutdown_timeout: seconds that requests in
-    flight get after SIGTERM. The last three are for the rehearsal lane: kv_cache_gib in GiB,
-    cpu_threads_bind as "0|1" (cores of each rank).
+    flight get after SIGTERM. load_format: "dummy" for weights that mean nothing (slice lane).
+    deep_gemm_warmup: "skip", "relax" or "full". The last three are for the rehearsal lane:
+    kv_cache_gib in GiB, cpu_threads_bind as "0|1" (cores of each rank).
     """
 
     max_model_len: Count | None = None
@@ -135,6 +136,8 @@ class Options(Data):
     attention_backend: Word | None = None
     kv_cache_dtype: Word | None = None
     enforce_eager: bool = False
+    load_format: Word | None = None
+    deep_gemm_warmup: Word | None = None
     shutdown_timeout: Count = 5
     data_parallel_plugin: bool | None = None
     kv_cache_gib: Annotated[float, Field(gt=0, multiple_of=1)] | None = None  # vLLM: whole GiB
@@ -166,6 +169,15 @@ LANE_BUDGETS = {
     Lane.REHEARSAL: Budgets(start=300, silence=120, stop=20, request=60, hang=30),
     Lane.SIMULATED: Budgets(start=30, silence=15, stop=10, request=60, hang=15),
 }
+
+
+class Health(Data):
+    """What is asked of the GPUs themselves. observe: names of health checks that must give an
+    answer here (acceptance/gpus/health.py); others that NVML does not answer are only listed.
+    driver_floor: the oldest driver that may serve."""
+
+    observe: Annotated[tuple[Word, ...], Field(strict=False)] = ()
+    driver_floor: Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")] | None = None
 
 
 class Memory(Data):
@@ -208,6 +220,7 @@ class Deployment(Data):
     options: Options = Options()
     budgets: Budgets
     memory: Memory = Memory()
+    health: Health = Health()
     scale: Scale = Scale()
     expected_minutes: Expected = Expected()
     source: str = ""
@@ -229,6 +242,8 @@ class Deployment(Data):
             for name in REHEARSAL_ONLY:
                 if getattr(self.options, name) is not None:
                     raise ValueError(f"options.{name} is for the rehearsal lane")
+        if self.dummy_weights and self.lane is not Lane.SLICE:
+            raise ValueError("options.load_format = dummy is for the slice lane")
         if self.options.shutdown_timeout >= self.budgets.stop:
             raise ValueError(
                 f"options.shutdown_timeout ({self.options.shutdown_timeout} s) must be shorter "
@@ -250,6 +265,11 @@ class Deployment(Data):
         data = self.model_dump(mode="json", exclude={"source", "expected_minutes"})
         canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    @property
+    def dummy_weights(self) -> bool:
+        """Whether the weights mean nothing: speed and memory may be judged, tokens not."""
+        return self.options.load_format == "dummy"
 
     @property
     def model_is_generated(self) -> bool:

@@ -16,6 +16,7 @@ from acceptance.rehearsal.overlay import overlay_env, write_overlay
 from acceptance.serving.custody import Custody
 from acceptance.serving.readiness import Progress, failure, wait_ready
 from acceptance.serving.server import Server
+from acceptance.slice.checkpoint import ensure_slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,10 +40,13 @@ class Preparation:
 
 
 def prepare(deployment: Deployment, vllm: Vllm, run_dir: Path) -> Preparation:
-    """Generates the rehearsal's checkpoint and overlay; other lanes need nothing.
+    """Generates the rehearsal's checkpoint and overlay, and the slice's config and tokenizer; other
+    lanes need nothing.
 
     Raises InputError when the rehearsal is asked of a vLLM that is no CPU build.
     """
+    if deployment.lane is Lane.SLICE and deployment.model_is_generated:
+        return Preparation(str(ensure_slice(deployment.precision)))
     if deployment.lane is not Lane.REHEARSAL:
         return Preparation(deployment.model)
     if not vllm.cpu:

@@ -30,6 +30,7 @@ RELEASED = {
     "VLLM_USE_FLASHINFER_MOE_FP8": (12, 23),
     "VLLM_FLASHINFER_MOE_BACKEND": (12, 23),
     "VLLM_USE_DEEP_GEMM": (12, 33),
+    "VLLM_DEEP_GEMM_WARMUP": (25, 33),
     "VLLM_CPU_KVCACHE_SPACE": (12, 33),
     "VLLM_CPU_OMP_THREADS_BIND": (12, 33),
     "VLLM_ENGINE_READY_TIMEOUT_S": (14, 33),
@@ -39,6 +40,7 @@ RELEASED = {
     "--shutdown-timeout": (18, 33),
     "--fail-on-environ-validation": (17, 33),
     "--enforce-eager": (12, 33),
+    "--load-format": (12, 33),
     "--kv-cache-dtype": (12, 33),
     "--gpu-memory-utilization": (12, 33),
     "--max-model-len": (12, 33),
@@ -73,7 +75,9 @@ def made_for(make: Make, row: Row, value: str) -> Deployment:
     words = [word.split("|")[0] for word in row.only.split()]
     architecture = next((w for w in words if w in ("hopper", "blackwell", "cpu")), "hopper")
     precision = next((w for w in words if w.startswith("fp")), "fp8")
-    data = make(architecture, "bf16" if architecture == "cpu" else precision).model_dump()
+    lane = "slice" if row.intent == "load_format" else None
+    precision = "bf16" if architecture == "cpu" else precision
+    data = make(architecture, precision, lane=lane).model_dump()
     if row.intent == "engine_ready_timeout":
         data["budgets"]["start"] = float(value)
     elif row.intent in Options.model_fields:

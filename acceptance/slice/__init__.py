@@ -1,0 +1,1 @@
+"""The slice: DeepSeek-R1 at full width with five layers, for one GPU; no download, no weights."""

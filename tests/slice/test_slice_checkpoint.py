@@ -1,0 +1,81 @@
+"""The slice's folder is what vLLM and its client can read."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from packaging.version import Version
+
+from acceptance.deployments.command import render
+from acceptance.deployments.load import load_deployments
+from acceptance.deployments.possible import why_impossible
+from acceptance.deployments.schema import Deployment, Lane, Precision, Profile
+from acceptance.errors import InputError
+from acceptance.gpus.kv import kv_shape
+from acceptance.slice.checkpoint import ensure_slice
+from acceptance.slice.config import LAYERS, VOCABULARY, slice_config
+from acceptance.slice.tokenizer import SPECIAL, byte_alphabet, vocabulary, word
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SLICES = [d for d in load_deployments().values() if d.lane is Lane.SLICE]
+
+
+def test_every_token_has_an_id_and_a_text_of_its_own() -> None:
+    known = vocabulary()
+    assert sorted(known.values()) == list(range(VOCABULARY))
+    assert len(set(byte_alphabet())) == 256
+    assert known[SPECIAL[0]] == 0
+    assert known["Ġ" + word(0)] == len(SPECIAL) + 256
+
+
+def test_the_folder_is_made_once_and_whole(tmp_path: Path) -> None:
+    made = ensure_slice(Precision.FP8, tmp_path)
+    assert sorted(file.name for file in made.iterdir()) == [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+    before = (made / "config.json").stat().st_mtime_ns
+    assert ensure_slice(Precision.FP8, tmp_path) == made
+    assert (made / "config.json").stat().st_mtime_ns == before
+    assert ensure_slice(Precision.FP4, tmp_path) != made
+
+
+def test_the_config_has_r1s_width_and_dense_and_expert_layers() -> None:
+    config = slice_config(Precision.FP8)
+    assert config["first_k_dense_replace"] < config["num_hidden_layers"] == LAYERS
+    assert kv_shape(config, "auto").bytes_per_token == LAYERS * 576 * 2
+    assert kv_shape(slice_config(Precision.FP4), "auto").bytes_per_token == LAYERS * 576
+    with pytest.raises(InputError, match="no bf16 checkpoint"):
+        slice_config(Precision.BF16)
+
+
+def test_random_prompts_keep_their_tokens(tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    folder = ensure_slice(Precision.FP8, tmp_path)
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    drawn = random.Random(0)
+    ids = [drawn.randrange(len(SPECIAL) + 256, VOCABULARY) for _ in range(2000)]
+    assert tokenizer.encode(tokenizer.decode(ids)).ids == ids
+    text = "The capital of France is Paris, 北京 is not."
+    assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+@pytest.mark.parametrize("made", SLICES, ids=lambda made: made.name)
+def test_a_shipped_slice_is_served_with_dummy_weights(made: Deployment) -> None:
+    version = Version("0.25.1")
+    assert made.dummy_weights
+    assert not why_impossible(made, version)
+    shell = render(made, Profile.BENCHMARK, version, port=1, model="folder", gpus=["GPU-0"]).shell()
+    assert "--load-format dummy" in shell
+    assert f"--served-model-name {made.model}" in shell
+
+
+def test_dummy_weights_are_for_the_slice_lane_alone() -> None:
+    data = SLICES[0].model_dump() | {"lane": "full"}
+    with pytest.raises(ValueError, match="for the slice lane"):
+        Deployment.model_validate(data)
