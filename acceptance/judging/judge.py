@@ -6,13 +6,13 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
+from acceptance.judging.bounds import fraction_of_bound
 from acceptance.judging.judgement import Judgement, Kind, Limit, Measurement, Outcome
+from acceptance.judging.reference import Reference
 from acceptance.judging.references import Match
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from acceptance.judging.reference import Reference
 
 MARGINAL = 0.02
 
@@ -24,6 +24,7 @@ def judge(
     required: bool = True,
     marginal: float = MARGINAL,
     bounds: Sequence[Limit] = (),
+    advisory: Sequence[Match] = (),
 ) -> Judgement:
     """Holds a measurement against its limit.
 
@@ -32,13 +33,20 @@ def judge(
     limits is MARGINAL when it is nearer to one than `marginal` (a share of the limit), else PASS.
 
     bounds: physical limits, told apart from the reference that gates. A bound as `reference`
-    alone gates nothing: the judgement is INVALID or UNGATED.
+    alone gates nothing: the judgement is INVALID or UNGATED. An advisory reference shows how far
+    the value is from it, and leaves the judgement UNGATED.
+    advisory: further references that are only told of in the reason.
     Raises ValueError when marginal is negative.
     """
     if not marginal >= 0:
         raise ValueError(f"marginal is a share of the limit, not {marginal}")
     limit = reference if reference is None or isinstance(reference, Limit) else reference.limit()
     why = reference.why if isinstance(reference, Match) else ""
+    entry = reference.reference if isinstance(reference, Match) else reference
+    advises = isinstance(entry, Reference) and entry.advisory
+    beside = [match for match in advisory if match.reference is not entry]
+
+    further: list[str] = []
 
     def said(outcome: Outcome, reason: str, margin: float | None = None) -> Judgement:
         return Judgement(
@@ -46,7 +54,7 @@ def judge(
             measurement=measurement,
             limit=limit,
             margin=margin,
-            reason=f"{reason} ({why})" if why else reason,
+            reason="; ".join([f"{reason} ({why})" if why else reason, *further]),
             required=required,
         )
 
@@ -60,6 +68,7 @@ def judge(
         if crossed := _crossed(measurement, bound):
             limit = bound
             return said(Outcome.INVALID, crossed)
+    further += _further(measurement, physical, beside)
     if limit is None or limit.kind is Kind.BOUND:
         return said(Outcome.UNGATED, "no reference gates it")
     if unfit := _unfit(measurement, limit):
@@ -75,10 +84,28 @@ def judge(
         return said(Outcome.UNGATED, "its reference holds no number")
     distance = margin(value, limit)
     told = f"{_show(measurement)}, {describe(limit)}"
+    if advises:
+        return said(Outcome.UNGATED, f"no reference gates it; advisory: {told}", distance)
     if not inside(value, limit):
         return said(Outcome.FAIL, told, distance)
     near = min((_share(abs(value - side), side) for side in sides if side != 0), default=math.inf)
     return said(Outcome.MARGINAL if near < marginal else Outcome.PASS, told, distance)
+
+
+def _further(
+    measurement: Measurement, bounds: Sequence[Limit], advisory: Sequence[Match]
+) -> list[str]:
+    """How near the value came to physics, and how far it is from what was reached elsewhere."""
+    told = []
+    shares = [share for b in bounds if (share := fraction_of_bound(measurement.value, b))]
+    if shares:
+        told.append(f"{max(shares):.1%} of what physics allows")
+    for match in advisory:
+        limit = match.limit()
+        if not _unfit(measurement, limit):
+            distance = margin(float(measurement.value), limit)  # type: ignore[arg-type]
+            told.append(f"advisory: {describe(limit)}, {distance:+.1%} ({match.why})")
+    return told
 
 
 def inside(value: float, limit: Limit) -> bool:

@@ -22,7 +22,11 @@ class Reference(Frozen):
     tolerance: share of the number that is granted on each side that limits (0.05 is 5 %).
     lower, upper: tolerance of a baseline below and above it, where the two differ.
     side: of a bound; `lower` when nothing can be below it, `upper` when nothing can be above.
+    advisory: shown, and gates nothing: what the hardware did elsewhere, or what spreads too far.
     source: URL, or path and revision. date: of the source.
+    spread, repetitions: of a calibrated number: its standard deviation as a share, over how many
+    runs.
+    reason: why the number was changed by hand or loosened; it stays with the entry.
     """
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
@@ -41,6 +45,10 @@ class Reference(Frozen):
     upper: float | None = Field(default=None, ge=0)
     side: Literal["lower", "upper"] | None = None
     unit: str = ""
+    advisory: bool = False
+    spread: float | None = Field(default=None, ge=0)
+    repetitions: int | None = Field(default=None, ge=1)
+    reason: str = ""
     source: str = Field(min_length=1)
     conditions: dict[str, Condition] = Field(default_factory=dict)
     date: datetime.date | None = None
@@ -60,6 +68,8 @@ class Reference(Frozen):
             raise ValueError("a baseline has two sides: give lower and upper, or tolerance")
         if (self.kind is Kind.BOUND) != (self.side is not None):
             raise ValueError("a bound needs side = 'lower' or 'upper'; nothing else has one")
+        if self.kind in (Kind.BOUND, Kind.EXPECTED) and self.advisory:
+            raise ValueError("only a floor, ceiling or baseline can be advisory")
         if self.kind is Kind.EXPECTED and self.tolerance:
             raise ValueError("expected is equality; use baseline for a value with tolerance")
         if self.kind is not Kind.EXPECTED and not self.unit:

@@ -2,7 +2,8 @@
 
 A TOML file holds `[[reference]]` tables. Each names a deployment (a glob), a metric, exactly one
 of floor, ceiling, baseline, bound or expected, and where the number comes from. The most specific
-entry that matches a measurement wins, and says why it won.
+entry that matches a measurement wins, and says why it won. The same file may hold `[[xfail]]`
+tables, known failures, which known.py reads.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from acceptance.errors import InputError
 from acceptance.judging.judgement import Kind, Limit
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 SHIPPED = Path(__file__).parents[2] / "fixtures" / "references"
+TABLES = ("reference", "xfail")
 
 
 @dataclass(frozen=True)
@@ -42,26 +44,41 @@ class Match:
 def find(
     references: Iterable[Reference], deployment: str, metric: str, **conditions: Any
 ) -> Match | None:
-    """The most specific reference that gates this metric; None when there is none.
+    """The most specific reference of this metric; None when there is none.
 
-    An exact deployment name beats a pattern; then more conditions beat fewer; then the longer
-    text of the pattern; then the later entry. Physical bounds do not gate: see find_bounds.
+    One that gates beats an advisory one, which leaves the judgement UNGATED. Then an exact
+    deployment name beats a pattern; then more conditions beat fewer; then the longer text of the
+    pattern; then the later entry. Physical bounds do not gate: see find_bounds.
     """
-    fits = [
+    found = [
         (_rank(entry, deployment), number, entry)
         for number, entry in enumerate(references)
         if entry.kind is not Kind.BOUND and entry.applies(deployment, metric, conditions)
     ]
+    fits = [fit for fit in found if not fit[2].advisory] or found
     if not fits:
         return None
     _, _, best = max(fits, key=lambda fit: fit[:2])
+    return Match(best, _why(best, len(fits)))
+
+
+def find_advisory(
+    references: Iterable[Reference], deployment: str, metric: str, **conditions: Any
+) -> list[Match]:
+    """Every advisory reference of this metric, to be shown beside the one that gates."""
+    return [
+        Match(entry, _why(entry, 1))
+        for entry in references
+        if entry.advisory and entry.applies(deployment, metric, conditions)
+    ]
+
+
+def _why(best: Reference, fits: int) -> str:
     told = [f"deployment {best.deployment}"]
     told += [f"{k} {v}" for k, v in (("workload", best.workload), ("batch", best.batch)) if v]
     told += [f"{key} {value}" for key, value in best.conditions.items()]
     why = f"{best.file or 'reference'}: {', '.join(told)}"
-    if len(fits) > 1:
-        why += f"; the most specific of {len(fits)}"
-    return Match(best, why)
+    return why + (f"; the most specific of {fits}" if fits > 1 else "")
 
 
 def find_bounds(
@@ -85,33 +102,47 @@ def load_references(paths: Sequence[Path] = ()) -> list[Reference]:
 
     Raises InputError naming the file, the entry and the key for anything not understood.
     """
+    return [entry for file in reference_files(paths) for entry in _load(file)]
+
+
+def reference_files(paths: Sequence[Path] = ()) -> list[Path]:
+    """The shipped files, then `paths` with folders replaced by their .toml files. Raises InputError
+    for a path that is not there."""
     files: list[Path] = []
     for path in (SHIPPED, *paths):
         if not path.exists():
             raise InputError(f"no such references file: {path}", asked="reading references")
         files += sorted(path.glob("*.toml")) if path.is_dir() else [path]
-    return [entry for file in files for entry in _load(file)]
+    return files
 
 
-def _load(file: Path) -> list[Reference]:
+def read_tables(file: Path, table: str) -> list[Any]:
+    """The entries of one kind of table in a references file. Raises InputError."""
     asked = f"reading references from {file}"
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{file}: {error}", asked=asked) from error
     for key in data:
-        if key != "reference":
-            raise InputError(f"{file}: unknown key {key!r}", asked=asked, hint="use [[reference]]")
-    entries = data.get("reference", [])
+        if key not in TABLES:
+            hint = "use [[reference]], or [[xfail]] for a known failure"
+            raise InputError(f"{file}: unknown key {key!r}", asked=asked, hint=hint)
+    entries = data.get(table, [])
     if not isinstance(entries, list):
-        raise InputError(f"{file}: reference is not a list", asked=asked, hint="use [[reference]]")
+        raise InputError(f"{file}: {table} is not a list", asked=asked, hint=f"use [[{table}]]")
+    return entries
+
+
+def _load(file: Path) -> list[Reference]:
+    asked = f"reading references from {file}"
+    entries = read_tables(file, "reference")
     loaded: dict[tuple[object, ...], Reference] = {}
     for number, entry in enumerate(entries, start=1):
         where = f"{file}, reference {number}"
         try:
             made = Reference.model_validate({**entry, "file": file.name})
         except ValidationError as error:
-            raise _refused(where, error.errors()[0], asked) from error
+            raise refused(where, error.errors()[0], Reference, asked) from error
         except TypeError as error:
             raise InputError(f"{where}: is not a table", asked=asked) from error
         if "file" in entry:
@@ -132,12 +163,13 @@ def _identity(entry: Reference) -> tuple[object, ...]:
     return entry.deployment, entry.metric, entry.workload, entry.batch, conditions, bound
 
 
-def _refused(where: str, error: ErrorDetails, asked: str) -> InputError:
+def refused(where: str, error: ErrorDetails, model: type[BaseModel], asked: str) -> InputError:
+    """What pydantic has against an entry, as the error that a person reads."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
         about = f" {key}:" if key else ""
         return InputError(f"{where}:{about} {error['msg']}", asked=asked)
-    known = [name for name in Reference.model_fields if name != "file"]
+    known = [name for name in model.model_fields if name != "file"]
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
     return InputError(f"{where}: unknown key {key!r}", asked=asked, hint=hint)

@@ -8,8 +8,9 @@ import pytest
 
 from acceptance.errors import InputError
 from acceptance.judging import references
-from acceptance.judging.judgement import Kind
-from acceptance.judging.references import find, find_bounds, load_references
+from acceptance.judging.judge import judge
+from acceptance.judging.judgement import Kind, Measurement, Outcome
+from acceptance.judging.references import find, find_advisory, find_bounds, load_references
 
 ENTRY = """
 [[reference]]
@@ -189,3 +190,58 @@ def test_tolerance_is_granted_on_the_side_that_limits(written):
     limit = loaded.limit()
     assert limit.lower == pytest.approx(-110)
     assert limit.upper == pytest.approx(-80)
+
+
+ADVISORY = """
+[[reference]]
+deployment = "fp8-8xh200-tp-ep"
+workload = "balanced"
+batch = 16
+metric = "tpot_mean_ms"
+ceiling = 15.0
+unit = "ms"
+advisory = true
+source = "another engine"
+"""
+
+
+def test_an_advisory_reference_shows_the_distance_and_never_gates(written):
+    entries = written(ADVISORY)
+    cell = {"workload": "balanced", "batch": 16}
+    found = find(entries, "fp8-8xh200-tp-ep", "tpot_mean_ms", **cell)
+
+    for value, told in ((30.0, -1.0), (7.5, 0.5)):
+        judged = judge(Measurement(name="tpot_mean_ms", value=value, unit="ms"), found)
+        assert judged.outcome is Outcome.UNGATED
+        assert judged.margin == pytest.approx(told)
+        assert "no reference gates it; advisory" in judged.reason
+        assert judged.limit is not None
+        assert "another engine" in judged.limit.source
+
+
+def test_a_gating_reference_beats_an_advisory_one_however_specific(written):
+    entries = written(ENTRY + ADVISORY)
+    cell = {"workload": "balanced", "batch": 16}
+    found = find(entries, "fp8-8xh200-tp-ep", "tpot_mean_ms", **cell)
+    assert found is not None
+    assert not found.reference.advisory
+    assert "of" not in found.why.split(";")[-1]
+
+    beside = find_advisory(entries, "fp8-8xh200-tp-ep", "tpot_mean_ms", **cell)
+    measured = Measurement(name="tpot_mean_ms", value=15.3, unit="ms")
+    judged = judge(measured, found, advisory=beside)
+    assert judged.outcome is Outcome.PASS
+    assert "advisory: at most 15 ms, -2.0%" in judged.reason
+
+    seconds = Measurement(name="tpot_mean_ms", value=10**400, unit="ms")
+    assert judge(seconds, None, advisory=beside).outcome is Outcome.UNGATED
+
+
+@pytest.mark.parametrize("number", ["expected = 3", "bound = 3.0\nside = 'lower'"])
+def test_only_what_has_a_distance_can_be_advisory(written, number):
+    with pytest.raises(InputError, match="can be advisory"):
+        written(ADVISORY.replace("ceiling = 15.0", number))
+
+
+def test_a_file_may_hold_known_failures_too(written):
+    assert len(written(ENTRY + "\n[[xfail]]\nanything = 1\n")) == 1
