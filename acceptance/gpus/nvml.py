@@ -1,16 +1,13 @@
-"""NVML as a Probe, through nvidia-ml-py.
-
-Calls are serialised by one lock, because nvmlShutdown while another thread is inside a call frees
-what that call reads.
-"""
+"""NVML as a Probe, through nvidia-ml-py."""
 
 from __future__ import annotations
 
 import importlib
-import threading
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any
 
+from acceptance.gpus.asking import error_name
 from acceptance.gpus.inventory import kind_of
+from acceptance.gpus.links import Links
 from acceptance.gpus.probe import (
     ClockReasons,
     ComputeProcess,
@@ -25,11 +22,6 @@ from acceptance.gpus.probe import (
     Utilisation,
     Violation,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-T = TypeVar("T")
 
 _ABSENT = {
     "NVML_ERROR_LIBRARY_NOT_FOUND": "library not found",
@@ -65,49 +57,13 @@ def open_nvml(pynvml: Any = None) -> Nvml | NoNvml:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        name = _error_name(pynvml, error)
+        name = error_name(pynvml, error)
         return NoNvml(_ABSENT.get(name, str(error)), name)
     return Nvml(pynvml)
 
 
-def _error_name(pynvml: Any, error: Exception) -> str:
-    """The constant's name of an NVMLError, `NVML_ERROR_GPU_IS_LOST`."""
-    code = getattr(error, "value", None)
-    for name in dir(pynvml):
-        if name.startswith("NVML_ERROR_") and getattr(pynvml, name) == code:
-            return name
-    return f"NVML_ERROR {code}"
-
-
-class Nvml:
+class Nvml(Links):
     """A Probe that holds NVML initialised until close(). Safe to share between threads."""
-
-    def __init__(self, pynvml: Any) -> None:
-        self._nvml = pynvml
-        self._lock = threading.RLock()
-        self._open = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Shuts NVML down once no reader is inside it; later questions are Unobservable.
-
-        A call that hangs in the driver is left alone after 5 s: the process's end frees it too.
-        """
-        if not self._lock.acquire(timeout=5):
-            return
-        try:
-            if self._open:
-                self._open = False
-                self._nvml.nvmlShutdown()
-        except self._nvml.NVMLError:
-            pass  # nothing is left that a caller could do about it
-        finally:
-            self._lock.release()
 
     def gpus(self) -> tuple[Observed[Gpu], ...]:
         count = self._ask("the number of GPUs", self._nvml.nvmlDeviceGetCount)
@@ -220,6 +176,10 @@ class Nvml:
         )
         return PowerLimit(enforced, default)
 
+    def energy(self, uuid: str) -> Observed[float]:
+        ask = self._nvml.nvmlDeviceGetTotalEnergyConsumption  # millijoules
+        return self._of("energy", uuid, lambda handle: ask(handle) / 1000)
+
     def temperature(self, uuid: str) -> Observed[int]:
         ask, sensor = self._nvml.nvmlDeviceGetTemperature, self._nvml.NVML_TEMPERATURE_GPU
         return self._of("temperature", uuid, lambda handle: int(ask(handle, sensor)))
@@ -242,23 +202,3 @@ class Nvml:
     def vbios(self, uuid: str) -> Observed[str]:
         ask = self._nvml.nvmlDeviceGetVbiosVersion
         return self._of("VBIOS version", uuid, lambda handle: str(ask(handle)))
-
-    def _of(self, what: str, uuid: str, ask: Callable[[Any], T]) -> Observed[T]:
-        """Asks one GPU. Its handle is looked up each time; a lost GPU's old one is not usable."""
-        return self._ask(
-            f"{what} of {uuid}", lambda: ask(self._nvml.nvmlDeviceGetHandleByUUID(uuid))
-        )
-
-    def _ask(self, what: str, ask: Callable[[], T]) -> Observed[T]:
-        with self._lock:
-            if not self._open:
-                return Unobservable(f"{what}: NVML was shut down", "NVML_ERROR_UNINITIALIZED")
-            try:
-                return ask()
-            except self._nvml.NVMLError as error:
-                return Unobservable(f"{what}: {error}", _error_name(self._nvml, error))
-            except self._nvml.NVMLLibraryMismatchError:
-                return Unobservable(
-                    f"{what}: the driver's library is too old for this nvidia-ml-py",
-                    "NVML_ERROR_FUNCTION_NOT_FOUND",
-                )

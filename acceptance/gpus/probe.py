@@ -175,6 +175,22 @@ class Utilisation:
     memory: int
 
 
+@dataclass(frozen=True, slots=True)
+class Pcie:
+    """Lanes in use now, and at most."""
+
+    width: int
+    max_width: int
+
+
+@dataclass(frozen=True, slots=True)
+class NvLinks:
+    """Links of a GPU that are up, and those that are there and down, by number."""
+
+    up: tuple[int, ...]
+    down: tuple[int, ...]
+
+
 class Probe(Protocol):
     """Asks the GPUs of this host. uuid: a whole `GPU-...` UUID. No method raises for a GPU that is
     lost or for a question the driver does not answer; both are Unobservable."""
@@ -194,6 +210,16 @@ class Probe(Protocol):
 
     def power(self, uuid: str) -> Observed[float]: ...
     def power_limit(self, uuid: str) -> Observed[PowerLimit]: ...
+
+    def energy(self, uuid: str) -> Observed[float]:
+        """Joules, counted since the driver was loaded."""
+
+    def pcie(self, uuid: str) -> Observed[Pcie]: ...
+    def nvlinks(self, uuid: str) -> Observed[NvLinks]: ...
+
+    def p2p(self, uuid: str, other: str) -> Observed[bool]:
+        """Whether one GPU can read the other's memory."""
+
     def temperature(self, uuid: str) -> Observed[int]: ...
     def utilisation(self, uuid: str) -> Observed[Utilisation]: ...
     def mig(self, uuid: str) -> Observed[bool]: ...

@@ -34,6 +34,9 @@ class FakeGpu:
     violations: dict[int, int] = field(default_factory=dict)
     power: int = 76_500
     limit: int = 700_000
+    width: int = 16
+    links: dict[int, int] = field(default_factory=dict)
+    no_peers: bool = False
     errors: dict[str, int] = field(default_factory=dict)
     lost: bool = False
 
@@ -67,9 +70,20 @@ class FakePynvml:
         self.absent = absent
         self.memory_v2 = memory_v2
         self.initialised = 0
+        self.registered: set[tuple[str, int]] = set()
+        self.happened: list[SimpleNamespace] = []
+
+    def happen(self, gpu: FakeGpu, code: int, kind: str = "nvmlEventTypeXidCriticalError") -> None:
+        """An event, told only where it was registered for."""
+        number = getattr(pynvml, kind)
+        if (gpu.uuid, number) in self.registered:
+            self.happened.append(SimpleNamespace(device=gpu, eventType=number, eventData=code))
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith(("NVML_", "NVMLError", "NVMLLibrary")) or name == "nvmlMemory_v2":
+        if (
+            name.startswith(("NVML_", "NVMLError", "NVMLLibrary", "nvmlEventType"))
+            or name == "nvmlMemory_v2"
+        ):
             return getattr(pynvml, name)
         raise AttributeError(name)
 
@@ -185,3 +199,41 @@ class FakePynvml:
     def nvmlDeviceGetVbiosVersion(self, gpu: FakeGpu) -> str:
         self._alive(gpu, "nvmlDeviceGetVbiosVersion")
         return "96.00.BC.00.01"
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, gpu: FakeGpu) -> int:
+        self._alive(gpu, "nvmlDeviceGetTotalEnergyConsumption")
+        return 1_234_000
+
+    def nvmlDeviceGetCurrPcieLinkWidth(self, gpu: FakeGpu) -> int:
+        return self._alive(gpu, "nvmlDeviceGetCurrPcieLinkWidth").width
+
+    def nvmlDeviceGetMaxPcieLinkWidth(self, gpu: FakeGpu) -> int:
+        self._alive(gpu, "nvmlDeviceGetMaxPcieLinkWidth")
+        return 16
+
+    def nvmlDeviceGetNvLinkState(self, gpu: FakeGpu, link: int) -> int:
+        self._alive(gpu, "nvmlDeviceGetNvLinkState")
+        if link not in gpu.links:
+            self._fail(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return gpu.links[link]
+
+    def nvmlDeviceGetP2PStatus(self, gpu: FakeGpu, other: FakeGpu, index: int) -> int:
+        assert index == pynvml.NVML_P2P_CAPS_INDEX_READ
+        self._alive(gpu, "nvmlDeviceGetP2PStatus")
+        no = pynvml.NVML_P2P_STATUS_CHIPSET_NOT_SUPPORTED
+        return no if gpu.no_peers or other.no_peers else pynvml.NVML_P2P_STATUS_OK
+
+    def nvmlEventSetCreate(self) -> list[int]:
+        return []
+
+    def nvmlEventSetFree(self, events: list[int]) -> None:
+        self.registered.clear()
+
+    def nvmlDeviceRegisterEvents(self, gpu: FakeGpu, kinds: int, events: list[int]) -> None:
+        self._alive(gpu, "nvmlDeviceRegisterEvents")
+        self.registered.add((gpu.uuid, kinds))
+
+    def nvmlEventSetWait_v2(self, events: list[int], milliseconds: int) -> SimpleNamespace:
+        if not self.happened:
+            self._fail(pynvml.NVML_ERROR_TIMEOUT)
+        return self.happened.pop(0)

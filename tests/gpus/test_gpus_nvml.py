@@ -19,6 +19,8 @@ from acceptance.gpus.probe import (
     Ecc,
     Memory,
     NoNvml,
+    NvLinks,
+    Pcie,
     PowerLimit,
     Probe,
     RemappedRows,
@@ -40,6 +42,10 @@ ASK: dict[str, Callable[[Probe, str], object]] = {
     "nvmlDeviceGetViolationStatus": lambda probe, uuid: probe.violation_ns(uuid, Violation.POWER),
     "nvmlDeviceGetPowerUsage": lambda probe, uuid: probe.power(uuid),
     "nvmlDeviceGetEnforcedPowerLimit": lambda probe, uuid: probe.power_limit(uuid),
+    "nvmlDeviceGetTotalEnergyConsumption": lambda probe, uuid: probe.energy(uuid),
+    "nvmlDeviceGetCurrPcieLinkWidth": lambda probe, uuid: probe.pcie(uuid),
+    "nvmlDeviceGetNvLinkState": lambda probe, uuid: probe.nvlinks(uuid),
+    "nvmlDeviceGetP2PStatus": lambda probe, uuid: probe.p2p(uuid, uuid),
     "nvmlDeviceGetTemperature": lambda probe, uuid: probe.temperature(uuid),
     "nvmlDeviceGetUtilizationRates": lambda probe, uuid: probe.utilisation(uuid),
     "nvmlDeviceGetMigMode": lambda probe, uuid: probe.mig(uuid),
@@ -78,6 +84,7 @@ def test_a_whole_host_is_identified(gpus: list[FakeGpu], kind: str, gib: int) ->
 def test_every_answer_of_a_healthy_gpu() -> None:
     gpu = b200s(1)[0]
     gpu.taken, gpu.processes = 100 * GIB, [(4711, 60 * GIB), (4712, None)]
+    gpu.links = {0: 1, 1: 1, 2: 0, 3: 1}
     gpu.rows, gpu.uncorrected, gpu.clock_reasons = (3, 1, 1, 0), 2, 0x44
     gpu.violations = {pynvml.NVML_PERF_POLICY_THERMAL: 5_000_000}
     probe = opened([gpu])
@@ -97,6 +104,10 @@ def test_every_answer_of_a_healthy_gpu() -> None:
     assert probe.violation_ns(gpu.uuid, Violation.THERMAL) == 5_000_000
     assert probe.power(gpu.uuid) == 76.5
     assert probe.power_limit(gpu.uuid) == PowerLimit(1000.0, 1000.0)
+    assert probe.energy(gpu.uuid) == 1234.0
+    assert probe.pcie(gpu.uuid) == Pcie(16, 16)
+    assert probe.nvlinks(gpu.uuid) == NvLinks(up=(0, 1, 3), down=(2,))
+    assert probe.p2p(gpu.uuid, gpu.uuid) is True
     assert probe.temperature(gpu.uuid) == 31
     assert probe.utilisation(gpu.uuid) == Utilisation(97, 60)
     assert probe.persistence(gpu.uuid) is True

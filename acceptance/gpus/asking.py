@@ -1,0 +1,81 @@
+"""Asking NVML one question at a time, and taking a refusal for what it is.
+
+Calls are serialised by one lock, because nvmlShutdown while another thread is inside a call frees
+what that call reads.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from acceptance.gpus.probe import Observed, Unobservable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+def error_name(pynvml: Any, error: Exception) -> str:
+    """The constant's name of an NVMLError, `NVML_ERROR_GPU_IS_LOST`."""
+    code = getattr(error, "value", None)
+    for name in dir(pynvml):
+        if name.startswith("NVML_ERROR_") and getattr(pynvml, name) == code:
+            return name
+    return f"NVML_ERROR {code}"
+
+
+class Asking:
+    """Holds NVML initialised until close(). Safe to share between threads."""
+
+    def __init__(self, pynvml: Any) -> None:
+        self._nvml = pynvml
+        self._lock = threading.RLock()
+        self._open = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Shuts NVML down once no reader is inside it; later questions are Unobservable.
+
+        A call that hangs in the driver is left alone after 5 s: the process's end frees it too.
+        """
+        if not self._lock.acquire(timeout=5):
+            return
+        try:
+            if self._open:
+                self._open = False
+                self._nvml.nvmlShutdown()
+        except self._nvml.NVMLError:
+            pass  # nothing is left that a caller could do about it
+        finally:
+            self._lock.release()
+
+    def ask(self, what: str, question: Callable[[Any], T]) -> Observed[T]:
+        """Asks the module of nvidia-ml-py something that is of no single GPU."""
+        return self._ask(what, lambda: question(self._nvml))
+
+    def _of(self, what: str, uuid: str, ask: Callable[[Any], T]) -> Observed[T]:
+        """Asks one GPU. Its handle is looked up each time; a lost GPU's old one is not usable."""
+        return self._ask(
+            f"{what} of {uuid}", lambda: ask(self._nvml.nvmlDeviceGetHandleByUUID(uuid))
+        )
+
+    def _ask(self, what: str, ask: Callable[[], T]) -> Observed[T]:
+        with self._lock:
+            if not self._open:
+                return Unobservable(f"{what}: NVML was shut down", "NVML_ERROR_UNINITIALIZED")
+            try:
+                return ask()
+            except self._nvml.NVMLError as error:
+                return Unobservable(f"{what}: {error}", error_name(self._nvml, error))
+            except self._nvml.NVMLLibraryMismatchError:
+                return Unobservable(
+                    f"{what}: the driver's library is too old for this nvidia-ml-py",
+                    "NVML_ERROR_FUNCTION_NOT_FOUND",
+                )
