@@ -114,11 +114,12 @@ class Reference(Frozen):
         return (
             self.metric == metric
             and fnmatch.fnmatchcase(deployment, self.deployment)
-            and all(key in conditions and _holds(conditions[key], w) for key, w in wanted.items())
+            and all(key in conditions and holds(conditions[key], w) for key, w in wanted.items())
         )
 
 
-def _holds(actual: object, wanted: Condition) -> bool:
+def holds(actual: object, wanted: Condition) -> bool:
+    """Whether a condition is met: text as a glob, anything else by equality and type."""
     if isinstance(wanted, str):
         return isinstance(actual, str) and fnmatch.fnmatchcase(actual, wanted)
     return isinstance(actual, bool) == isinstance(wanted, bool) and actual == wanted
