@@ -127,5 +127,5 @@ def _load(file: Path) -> list[KnownFailure]:
         try:
             loaded.append(KnownFailure.model_validate({**entry, "file": file.name}))
         except ValidationError as error:
-            raise refused(where, error.errors()[0], KnownFailure, asked) from error
+            raise refused(where, error.errors(), KnownFailure, asked) from error
     return loaded

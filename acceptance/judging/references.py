@@ -142,7 +142,7 @@ def _load(file: Path) -> list[Reference]:
         try:
             made = Reference.model_validate({**entry, "file": file.name})
         except ValidationError as error:
-            raise refused(where, error.errors()[0], Reference, asked) from error
+            raise refused(where, error.errors(), Reference, asked) from error
         except TypeError as error:
             raise InputError(f"{where}: is not a table", asked=asked) from error
         if "file" in entry:
@@ -163,8 +163,12 @@ def _identity(entry: Reference) -> tuple[object, ...]:
     return entry.deployment, entry.metric, entry.workload, entry.batch, conditions, bound
 
 
-def refused(where: str, error: ErrorDetails, model: type[BaseModel], asked: str) -> InputError:
-    """What pydantic has against an entry, as the error that a person reads."""
+def refused(
+    where: str, errors: Sequence[ErrorDetails], model: type[BaseModel], asked: str
+) -> InputError:
+    """What pydantic has against an entry, as the error that a person reads. A key nobody knows is
+    told first: it is often why another is missing."""
+    error = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
         about = f" {key}:" if key else ""
