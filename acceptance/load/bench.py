@@ -1,205 +1,170 @@
-"""One cell through vLLM's own client, `vllm bench serve`, as a supervised process."""
+"""One cell of the matrix: warmed up, measured, and recorded with all that its judging needs."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import shlex
 import time
-import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-import httpx
-
-from acceptance.errors import ObservationError, ServerError
+from acceptance.judging.bounds import bounds_for
+from acceptance.load.capacity import read_capacity, running_requests
 from acceptance.load.cellrun import CellRun, measured_window
+from acceptance.load.command import command
 from acceptance.load.counters import settled_counters
-from acceptance.load.goodput import SERVER
 from acceptance.load.pace import deadline_seconds
 from acceptance.load.result import read_result
-from acceptance.load.warmup import WarmRule, warm_up
-from acceptance.serving.custody import Custody
+from acceptance.load.warmup import WarmRule, WarmUp, warm_up
+from acceptance.load.workloads import take
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from acceptance.deployments.schema import Deployment
+    from acceptance.judging.judgement import Limit
+    from acceptance.load.engine import Engine
     from acceptance.load.target import Target
     from acceptance.load.workloads import Cell
 
-POLL = 0.5  # seconds between looks at client and server
-CLIENT_GRACE = 2.0  # seconds from SIGTERM to SIGKILL for a client that is ended
-RUST_CLIENT = "VLLM_USE_RUST_BENCH"  # would swap the measuring instrument unseen
+PEAK_EVERY = 2.0  # seconds between readings of the running requests of a queued cell
 
 
-def command(target: Target, cell: Cell, result_file: Path) -> tuple[str, ...]:
-    """The client's command line for a cell. Raises ObservationError when no vLLM is installed.
+class Bounds(Protocol):
+    """Physical bounds of a cell by metric; see acceptance/judging/bounds.py."""
 
-    It is the recipe's command, with what makes it repeatable and readable by machine. Sampling is
-    left to the model's generation_config, as in the recipe. The ready check is off by name,
-    because it sends the first measured request (older versions have it on).
-    """
-    if target.vllm is None:
-        raise ObservationError(
-            "no vLLM is installed here to put load on the server",
-            asked=f"vllm bench serve for {cell.id} of {cell.deployment}",
-            hint="install the server's vLLM version in this environment",
-        )
-    # What the tool's JSON leaves out.
-    metadata = {
-        "deployment": cell.deployment,
-        "cell": cell.id,
-        "dataset": "random",
-        "asked_input_len": cell.isl,
-        "asked_output_len": cell.osl,
-        "seed": cell.seed,
-        "temperature": "not sent",
-        "client_version": target.vllm.version,
-    }
-    return (
-        *(*target.vllm.argv, "bench", "serve"),
-        *("--backend", "vllm"),
-        *("--base-url", target.base_url),
-        *("--model", target.model),
-        *("--tokenizer", target.model_path),
-        *("--dataset-name", "random"),
-        *("--random-input-len", str(cell.isl)),
-        *("--random-output-len", str(cell.osl)),
-        *("--request-rate", "10000"),
-        *("--num-prompts", str(cell.batch)),
-        "--ignore-eos",
-        *("--seed", str(cell.seed)),
-        *("--ready-check-timeout-sec", "0"),
-        *("--percentile-metrics", "ttft,tpot,itl,e2el"),
-        *("--metric-percentiles", "99"),
-        *("--goodput", f"ttft:{SERVER.ttft_ms:g}", f"tpot:{SERVER.tpot_ms:g}"),
-        *("--save-result", "--save-detailed"),
-        *("--result-dir", str(result_file.parent)),
-        *("--result-filename", result_file.name),
-        *("--metadata", *(f"{key}={value}" for key, value in metadata.items())),
-    )
+    def __call__(
+        self, deployment: Deployment, workload: str, batch: int, isl: int, osl: int
+    ) -> Mapping[str, Limit]: ...
 
 
-def environment(target: Target, base: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The client's whole environment: ours (or base), the target's additions, and the key.
+class Tell(Protocol):
+    """Hears what is being done: "warming up", "measuring". Called again about twice a second."""
 
-    A key of ours for somewhere else is not passed on, and a proxy is not asked for loopback.
-    """
-    env = {**(os.environ if base is None else base), **target.bench_env}
-    for name in (RUST_CLIENT, "OPENAI_API_KEY"):
-        env.pop(name, None)
-    if target.api_key:
-        env["OPENAI_API_KEY"] = target.api_key
-    env["PYTHONUNBUFFERED"] = "1"
-    host = httpx.URL(target.base_url).host
-    if host in ("127.0.0.1", "localhost", "::1"):
-        for name in ("NO_PROXY", "no_proxy"):
-            env[name] = ",".join(filter(None, (env.get(name), host)))
-    return env
-
-
-def run_client(
-    argv: Sequence[str],
-    env: Mapping[str, str],
-    log: Path,
-    deadline: float,
-    check: Callable[[], None],
-) -> int:
-    """Runs the client to its end; its exit code. Its output is appended to log as it comes.
-
-    deadline: seconds. check: called twice a second; what it raises ends the client at once. The
-    client's whole process tree is gone when this returns or raises, and soon after this process
-    dies of anything. Raises ObservationError past the deadline or when it cannot be started.
-    """
-    asked = shlex.join(argv)
-    with log.open("a", encoding="utf-8") as start:
-        start.write(f"$ {asked}\n")
-    try:
-        client = Custody(argv, env, log, f"client-{uuid.uuid4().hex}", log.parent)
-    except ServerError as error:
-        raise ObservationError(
-            "the benchmark client could not be started", asked=asked, cause=error.cause, log=log
-        ) from error
-    limit = time.monotonic() + deadline
-    try:
-        while (code := client.wait_exit(POLL)) is None:
-            check()
-            if client.exited:
-                code = client.wait_exit(POLL)
-                break
-            if time.monotonic() > limit:
-                raise ObservationError(
-                    f"the benchmark client did not end within {deadline:.0f} s",
-                    asked=asked,
-                    cause=last_line(log),
-                    log=log,
-                    hint="the server's log of the same time says what it was doing",
-                )
-    finally:
-        client.end(CLIENT_GRACE)
-    if code is None:
-        raise ObservationError(
-            "the benchmark client ended without telling how", asked=asked, log=log
-        )
-    return code
+    def __call__(self, stage: str) -> None: ...
 
 
 def run_cell(
     target: Target,
     cell: Cell,
     run_dir: Path,
+    engine: Engine,
     *,
+    attempt: int = 1,
     warm: WarmRule | None = None,
     deadline: float | None = None,
-) -> CellRun:
-    """Warms up, measures one cell, and writes under run_dir/cells: the tool's own JSON, its
-    output, and what that JSON leaves out.
+    bounds: Bounds = bounds_for,
+    tell: Tell = lambda stage: None,
+) -> tuple[CellRun, ...]:
+    """Warms up, then measures a cell as often as it is declared to be repeated. Writes under
+    run_dir/cells, for every repeat: the tool's own JSON, its output, and what that JSON leaves out.
 
+    attempt: counts from 1; every attempt and repeat has other prompts, which no cache can know.
     deadline: seconds for the client, and for one warm-up request; by default from the cell's
     expected duration. Raises ServerError when the server dies or hangs, ObservationError when the
     client does or its result cannot be read. Failed requests raise nothing: see validity.py.
     """
     folder = (run_dir / "cells").resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{cell.deployment}.{cell.id}"
-    result_file, client_log = folder / f"{name}.json", folder / f"{name}.client.log"
-    result_file.unlink(missing_ok=True)  # an older file must never be read as this run's
-    argv = command(target, cell, result_file)
     deadline = deadline or deadline_seconds(target.deployment, cell)
+    command(target, cell, folder)  # without a client there is nothing to warm up for
+    tell("warming up")
     warmed = warm_up(target, cell, deadline, warm)
-    target.check()
-    before, log_start, started = settled_counters(target), log_size(target), time.time()
-    offset = time.time() - time.perf_counter()
-    code = run_client(argv, environment(target), client_log, deadline, target.check)
-    ended = time.time()
-    target.check()
-    if code != 0:
-        raise ObservationError(
-            f"the benchmark client ended with exit code {code}",
-            asked=shlex.join(argv),
-            cause=last_line(client_log),
-            log=client_log,
+    made = []
+    for repeat in range(1, cell.repeats + 1):
+        taken = take(cell, attempt, repeat)
+        measuring = _Measuring(target, engine, folder, attempt, repeat, deadline, bounds, tell)
+        made.append(measuring.run(taken, warmed))
+    return tuple(made)
+
+
+class _Measuring:
+    """One repeat of one attempt."""
+
+    def __init__(
+        self,
+        target: Target,
+        engine: Engine,
+        folder: Path,
+        attempt: int,
+        repeat: int,
+        deadline: float,
+        bounds: Bounds,
+        tell: Tell,
+    ) -> None:
+        self.target, self.engine, self.folder = target, engine, folder
+        self.attempt, self.repeat = attempt, repeat
+        self.deadline, self.bounds, self.tell = deadline, bounds, tell
+        self.peak: int | None = None
+        self._queued = False
+        self._peak_read = 0.0
+
+    def run(self, cell: Cell, warmed: WarmUp) -> CellRun:
+        """See run_cell."""
+        target, name = self.target, file_name(cell, self.attempt, self.repeat)
+        result_file = self.folder / f"{name}.json"
+        client_log = self.folder / f"{name}.client.log"
+        result_file.unlink(missing_ok=True)  # an older file must never be read as this run's
+        argv = command(target, cell, result_file)
+        target.check()
+        capacity = read_capacity(target, cell)
+        self._queued = capacity is not None and cell.batch > capacity.fits
+        before, log_start, started = settled_counters(target), log_size(target), time.time()
+        offset = time.time() - time.perf_counter()
+        client = self.engine.run(target, argv, client_log, self.deadline, self._check)
+        ended = time.time()
+        target.check()
+        result = read_result(result_file)
+        deployment = target.deployment
+        limits = self.bounds(deployment, cell.workload, cell.batch, cell.isl, cell.osl)
+        run = CellRun(
+            cell=cell,
+            lane=deployment.lane.value,
+            speed_gated=deployment.scale.speed_gated,
+            ranks=deployment.layout.data,
+            attempt=self.attempt,
+            repeat=self.repeat,
+            engine=self.engine.name,
+            client=client,
+            window=measured_window(result, started, ended, offset),
+            client_seconds=ended - started,
+            argv=argv,
+            result_file=result_file,
+            client_log=client_log,
+            server_log=target.log,
+            before=before,
+            after=settled_counters(target),
+            log_span=(log_start, log_size(target)),
+            capacity=capacity,
+            peak_running=self.peak,
+            bounds={n: limit for n, limit in limits.items() if self._bound_holds(n)},
+            warmup=warmed,
+            result=result,
         )
-    result = read_result(result_file)
-    run = CellRun(
-        cell=cell,
-        lane=target.deployment.lane.value,
-        ranks=target.deployment.layout.data,
-        window=measured_window(result, started, ended, offset),
-        argv=argv,
-        exit_code=code,
-        result_file=result_file,
-        client_log=client_log,
-        server_log=target.log,
-        before=before,
-        after=settled_counters(target),
-        log_span=(log_start, log_size(target)),
-        warmup=warmed,
-        result=result,
-    )
-    beside = run.model_dump_json(exclude={"result"}, indent=1)
-    (folder / f"{name}.run.json").write_text(beside + "\n", encoding="utf-8")
-    return run
+        beside = run.model_dump_json(exclude={"result"}, indent=1)
+        (self.folder / f"{name}.run.json").write_text(beside + "\n", encoding="utf-8")
+        return run
+
+    def _bound_holds(self, metric: str) -> bool:
+        """A step of a queued cell serves fewer requests than the bound counts."""
+        return not (self._queued and metric.startswith("tpot"))
+
+    def _check(self) -> None:
+        self.target.check()
+        self.tell("measuring")
+        # Only where speed is not judged: a reading costs the server some milliseconds.
+        if self._queued and time.monotonic() - self._peak_read >= PEAK_EVERY:
+            self._peak_read = time.monotonic()
+            running = running_requests(self.target)
+            if running is not None:
+                self.peak = max(self.peak or 0, running)
+
+
+def file_name(cell: Cell, attempt: int = 1, repeat: int = 1) -> str:
+    """The stem of a cell's files: `fp8-8xh200-tp-ep.balanced-b1.attempt2.repeat3`."""
+    parts = [f"{cell.deployment}.{cell.id}"]
+    parts += [f"attempt{attempt}"] if attempt > 1 else []
+    parts += [f"repeat{repeat}"] if repeat > 1 else []
+    return ".".join(parts)
 
 
 def log_size(target: Target) -> int:
@@ -207,10 +172,3 @@ def log_size(target: Target) -> int:
     with contextlib.suppress(OSError):
         return target.log.stat().st_size if target.log else 0
     return 0
-
-
-def last_line(log: Path) -> str:
-    """The last line of a log that says something, without the progress bars before it."""
-    text = log.read_text(encoding="utf-8", errors="replace")
-    lines = [line.rsplit("\r", 1)[-1].strip() for line in text.splitlines()]
-    return next((line for line in reversed(lines) if line), "")

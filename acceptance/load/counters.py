@@ -18,8 +18,13 @@ GENERATED = "vllm:generation_tokens_total"
 SUCCEEDED = "vllm:request_success_total"
 CACHE_HITS = "vllm:prefix_cache_hits_total"
 PREEMPTED = "vllm:num_preemptions_total"
+SERVER_TTFT = "vllm:time_to_first_token_seconds"
+SERVER_ITL = "vllm:inter_token_latency_seconds"
+HISTOGRAMS = tuple(
+    f"{name}_{part}" for name in (SERVER_TTFT, SERVER_ITL) for part in ("sum", "count")
+)
 NEEDED = (GENERATED, SUCCEEDED, CACHE_HITS)
-WANTED = (*NEEDED, PREEMPTED)
+WANTED = (*NEEDED, PREEMPTED, *HISTOGRAMS)
 
 SETTLED_WITHIN = 5.0  # seconds
 SETTLED_APART = 0.2
@@ -53,7 +58,7 @@ def settled_counters(target: Target, within: float = SETTLED_WITHIN) -> Counters
     client has them. After `within` seconds the last reading is taken, agreed with or not."""
     limit = time.monotonic() + within
     last = read_counters(target)
-    while not last.missing and time.monotonic() < limit:
+    while last.values and time.monotonic() < limit:
         time.sleep(SETTLED_APART)
         again = read_counters(target)
         if again == last:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import statistics
 from typing import TYPE_CHECKING, Any
 
-from acceptance.judging.judgement import Measurement
+from acceptance.judging.judgement import Broken, Measurement, Window
 from acceptance.load.counters import PREEMPTED
 from acceptance.load.goodput import CONSTRAINTS, goodput
 from acceptance.load.validity import check, unobserved
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from acceptance.load.cellrun import CellRun
     from acceptance.load.result import BenchResult, Latency
 
@@ -29,10 +32,47 @@ LATENCIES = ("ttft", "tpot", "itl", "e2el")
 STATISTICS = ("mean", "median", "p99")
 
 
-def measurements(run: CellRun) -> dict[str, Measurement]:
+def measurements(runs: Sequence[CellRun]) -> dict[str, Measurement]:
     """All measurements of a cell by name: COUNTS, SPEEDS, goodput_<constraint> and
-    <latency>_<statistic>_ms. Every one carries the broken rules of the whole cell. A number that
-    no successful request stands behind is None, although the tool writes 0 for it."""
+    <latency>_<statistic>_ms. runs: its repeats; of several the median is taken, of counts the
+    least. Every one carries the broken rules of the whole cell. A number that no successful
+    request stands behind is None, although the tool writes 0 for it.
+    """
+    each = [_of_one(run) for run in runs]
+    if len(each) == 1:
+        return each[0]
+    return {name: _together(runs, [one[name] for one in each]) for name in each[0]}
+
+
+def _together(runs: Sequence[CellRun], made: list[Measurement]) -> Measurement:
+    """One measurement of several repeats. samples: of all; window: from the first to the last."""
+    first = made[0]
+    values = [one.value for one in made if isinstance(one.value, int | float)]
+    value: float | None = None
+    if len(values) == len(made):
+        value = min(values) if first.name in COUNTS else statistics.median(values)
+    return first.model_copy(
+        update={
+            "value": value,
+            "samples": tuple(sample for one in made for sample in one.samples),
+            "window": Window(start=runs[0].window.start, end=runs[-1].window.end),
+            "evidence": first.evidence
+            | {
+                "statistic": f"{'least' if first.name in COUNTS else 'median'} of {len(made)} runs",
+                "values": [one.value for one in made],
+                "results": [one.evidence["result"] for one in made],
+                "seeds": [one.evidence["seed"] for one in made],
+            },
+            "broken": tuple(
+                Broken(rule=broken.rule, evidence=f"run {number}: {broken.evidence}")
+                for number, one in enumerate(made, 1)
+                for broken in one.broken
+            ),
+        }
+    )
+
+
+def _of_one(run: CellRun) -> dict[str, Measurement]:
     result, broken, evidence = run.result, check(run), _evidence(run)
 
     def make(name: str, value: float | None, unit: str, samples: tuple[float, ...] = ()) -> None:
@@ -63,9 +103,9 @@ def measurements(run: CellRun) -> dict[str, Measurement]:
         make(f"goodput_{constraint.name}", good, "req/s")
     samples = _samples(result)
     for latency in LATENCIES:
-        statistics: Latency = getattr(result, latency)
+        told: Latency = getattr(result, latency)
         for statistic in STATISTICS:
-            value = _real(getattr(statistics, statistic), result)
+            value = _real(getattr(told, statistic), result)
             make(f"{latency}_{statistic}_ms", value, "ms", samples.get(latency, ()))
     return found
 
@@ -99,9 +139,15 @@ def _evidence(run: CellRun) -> dict[str, Any]:
         "osl": cell.osl,
         "seed": cell.seed,
         "sampling": run.sampling,
+        "load_engine": run.engine.value,
+        "client": run.client.model_dump(),
         "result": f"cells/{run.result_file.name}",
         "warm_up_waves_s": run.warmup.waves,
         "warm_up_steady": run.warmup.steady,
         "preemptions": None if preempted is None else sum(preempted.values()),
+        "queued": run.queued,
+        "runs_at_once": None if run.capacity is None else run.capacity.fits,
+        "peak_running": run.peak_running,
+        "physical_bounds": {name: limit.lower for name, limit in run.bounds.items()},
         "unobserved_rules": unobserved(run),
     }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from acceptance.judging.judgement import Broken
 from acceptance.load.counters import CACHE_HITS, GENERATED, NEEDED, SUCCEEDED
+from acceptance.load.honesty import beyond_physics, client_saturated, server_histograms
 from acceptance.serving.log import read_lines
 
 if TYPE_CHECKING:
@@ -33,11 +34,13 @@ ERRORS = ("ERROR", "CRITICAL", "FATAL")
 @dataclass(frozen=True)
 class Rule:
     """evidence: what breaks the rule, for a person; empty when it holds. needs_log: whether it
-    can be observed only on a server whose log is here."""
+    can be observed only on a server whose log is here. of_speed: whether it guards nothing but
+    speed, and so says nothing where speed is not judged."""
 
     id: str
     evidence: Callable[[CellRun], str]
     needs_log: bool = False
+    of_speed: bool = False
 
 
 def requests_completed(run: CellRun) -> str:
@@ -180,12 +183,16 @@ RULES = (
     Rule(id="engine-starved", evidence=engine_starved),
     Rule(id="jit-or-error-in-window", evidence=jit_or_error_in_window, needs_log=True),
     Rule(id="warm-up-failed", evidence=warm_up_failed),
+    Rule(id="client-saturated", evidence=client_saturated, of_speed=True),
+    Rule(id="server-histograms", evidence=server_histograms, of_speed=True),
+    Rule(id="beyond-physics", evidence=beyond_physics, of_speed=True),
 )
 
 
 def check(run: CellRun) -> tuple[Broken, ...]:
     """The rules a cell breaks, in the table's order; none means that it may be judged."""
-    told = ((rule.id, rule.evidence(run)) for rule in RULES)
+    asked = (rule for rule in RULES if run.speed_gated or not rule.of_speed)
+    told = ((rule.id, rule.evidence(run)) for rule in asked)
     return tuple(Broken(rule=rule, evidence=evidence) for rule, evidence in told if evidence)
 
 

@@ -50,6 +50,11 @@ BATCHES = {
 }
 
 
+# Runs of a cell by its requests. One request gives one sample of every latency, which decides
+# nothing: it is measured again, with other prompts, and the median is judged.
+REPEATS = {1: 3}
+
+
 class Cell(Frozen):
     """One workload at one batch size on one deployment.
 
@@ -67,6 +72,11 @@ class Cell(Frozen):
     isl: int
     osl: int
     seed: int
+
+    @property
+    def repeats(self) -> int:
+        """How often it is measured."""
+        return REPEATS.get(self.batch, 1)
 
     @property
     def input_tokens(self) -> int:
@@ -146,7 +156,18 @@ def same_as(deployment: Deployment, tier: Tier | str, cell_id: str) -> str | Non
     return None
 
 
-def seed_of(deployment: str, cell_id: str) -> int:
-    """The seed of a cell's prompts, from its names alone: 0 to 2**31 - 1."""
-    digest = hashlib.sha256(f"{deployment}/{cell_id}".encode()).digest()
+def take(cell: Cell, attempt: int, repeat: int) -> Cell:
+    """The cell with the seed of one repeat of one attempt, each counted from 1. The first has the
+    cell's own; the others differ, because the same prompts again might be served from a cache."""
+    number = (attempt - 1) * cell.repeats + repeat
+    if number == 1:
+        return cell
+    return cell.model_copy(update={"seed": seed_of(cell.deployment, cell.id, number)})
+
+
+def seed_of(deployment: str, cell_id: str, number: int = 1) -> int:
+    """The seed of a cell's prompts, from its names and the number of its run alone: 0 to
+    2**31 - 1."""
+    name = f"{deployment}/{cell_id}" + (f"/{number}" if number > 1 else "")
+    digest = hashlib.sha256(name.encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1

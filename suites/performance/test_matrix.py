@@ -1,10 +1,13 @@
 """The recipe's benchmark matrix: prompt-heavy, decode-heavy and balanced, at growing batch sizes.
 
-Every cell is measured once, by vLLM's own client, after warm-up, with prefix caching off. Before
-any number is judged the cell must be valid (acceptance/load/validity.py); a cell that is not makes
-every test here INVALID. Numbers are judged against references; one without a reference is shown as
-UNGATED and is never a pass. Where a deployment's lane is no instrument for speed (a shared CPU),
-speed is shown and keeps no verdict; completion and counts still do.
+Every cell is measured by vLLM's own client, after warm-up, with prefix caching off; one of a single
+request several times, of which the median is judged. Before any number is judged the cell must be
+valid (acceptance/load/validity.py); one that is not is measured once more, and if it is invalid
+again, so is every test here. A cell whose requests cannot all run at once queues: its latencies are
+waiting times, which are shown and keep no verdict. Numbers are judged against references; one
+without a reference is shown as UNGATED and is never a pass. Where a deployment's lane is no
+instrument for speed (a shared CPU), speed is shown and keeps no verdict; completion and counts
+still do.
 
 None of this proves that the tokens are right: see suites/correctness.
 """
@@ -20,11 +23,10 @@ if TYPE_CHECKING:
     import pytest
 
     from acceptance.deployments.schema import Deployment
-    from fixtures.cells import MeasuredCell
-    from fixtures.judging import Judge
+    from fixtures.cells import JudgeCell, MeasuredCell
 
 
-def test_every_request_completes(cell_run: MeasuredCell, judge: Judge) -> None:
+def test_every_request_completes(cell_run: MeasuredCell, judge_cell: JudgeCell) -> None:
     """All requests of the batch are answered.
 
     Does not prove that a larger batch would be. Would have caught vllm#28224 (a data-parallel
@@ -36,10 +38,10 @@ def test_every_request_completes(cell_run: MeasuredCell, judge: Judge) -> None:
         unit="requests",
         source="batch size of the cell",
     )
-    judge(cell_run.measurement("successful_requests"), limit=limit, **cell_run.conditions)
+    judge_cell("successful_requests", limit=limit)
 
 
-def test_every_token_is_generated(cell_run: MeasuredCell, judge: Judge) -> None:
+def test_every_token_is_generated(cell_run: MeasuredCell, judge_cell: JudgeCell) -> None:
     """Batch x output length tokens come back: nothing ends early.
 
     Does not prove that they make sense. Would have caught a server that breaks streams after their
@@ -51,7 +53,7 @@ def test_every_token_is_generated(cell_run: MeasuredCell, judge: Judge) -> None:
         unit="tokens",
         source="batch size x output length of the cell",
     )
-    judge(cell_run.measurement("generated_tokens"), limit=limit, **cell_run.conditions)
+    judge_cell("generated_tokens", limit=limit)
 
 
 def test_every_validity_rule_was_observed(
@@ -65,41 +67,41 @@ def test_every_validity_rule_was_observed(
         unobservable("log", f"rules not looked at: {', '.join(cell_run.unobserved)}", request)
 
 
-def test_throughput(cell_run: MeasuredCell, judge: Judge, deployment: Deployment) -> None:
+def test_throughput(judge_cell: JudgeCell, deployment: Deployment) -> None:
     """Tokens and requests per second over the whole burst, ramp and drain included.
 
     Does not prove a rate that could be sustained: the batch arrives at once and ends. Would have
     caught vllm#41603 (throughput down by 38 % across versions).
     """
-    found = cell_run.measurements(
-        "output_throughput", "total_token_throughput", "request_throughput"
-    )
-    judge(*found, required=deployment.scale.speed_gated, **cell_run.conditions)
+    speeds = ("output_throughput", "total_token_throughput", "request_throughput")
+    judge_cell(*speeds, required=deployment.scale.speed_gated)
 
 
-def test_time_to_first_token(cell_run: MeasuredCell, judge: Judge, deployment: Deployment) -> None:
+def test_time_to_first_token(
+    cell_run: MeasuredCell, judge_cell: JudgeCell, deployment: Deployment
+) -> None:
     """TTFT of a burst: at a large batch it is mostly the wait for the prompts ahead.
 
     Does not prove the latency of steady traffic. Would have caught vllm#28887 (expert parallelism
     slower than tensor parallelism on 8xH200, by a high TTFT).
     """
-    found = cell_run.measurements("ttft_mean_ms", "ttft_median_ms")
-    judge(*found, required=deployment.scale.speed_gated, **cell_run.conditions)
+    gated = deployment.scale.speed_gated and not cell_run.queued
+    judge_cell("ttft_mean_ms", "ttft_median_ms", required=gated)
 
 
 def test_time_per_output_token(
-    cell_run: MeasuredCell, judge: Judge, deployment: Deployment
+    cell_run: MeasuredCell, judge_cell: JudgeCell, deployment: Deployment
 ) -> None:
     """TPOT after the first token, of each request.
 
     Does not prove smoothness: one long stall hides in the mean of many tokens. Would have caught
     vllm#23752 (data parallel with fewer requests than ranks three times slower per token).
     """
-    found = cell_run.measurements("tpot_mean_ms", "tpot_median_ms", "tpot_p99_ms")
-    judge(*found, required=deployment.scale.speed_gated, **cell_run.conditions)
+    gated = deployment.scale.speed_gated and not cell_run.queued
+    judge_cell("tpot_mean_ms", "tpot_median_ms", "tpot_p99_ms", required=gated)
 
 
-def test_other_metrics(cell_run: MeasuredCell, judge: Judge) -> None:
+def test_other_metrics(judge_cell: JudgeCell) -> None:
     """The recipe's other numbers: recorded, judged where a reference exists, never required.
 
     P99 of TTFT is the slowest request of one burst, and spreads too far to gate from one run. ITL
@@ -107,10 +109,10 @@ def test_other_metrics(cell_run: MeasuredCell, judge: Judge) -> None:
     tokens gate through the rule input-tokens. Goodput counts requests within MLPerf's constraints
     for R1: TTFT 2 s and TPOT 80 ms (server), 1.5 s and 15 ms (interactive).
     """
-    found = cell_run.measurements(
+    judge_cell(
         *("duration_s", "input_tokens", "ttft_p99_ms"),
         *("itl_mean_ms", "itl_median_ms", "itl_p99_ms"),
         *("e2el_mean_ms", "e2el_median_ms", "e2el_p99_ms"),
         *("goodput_server", "goodput_interactive"),
+        required=False,
     )
-    judge(*found, required=False, **cell_run.conditions)

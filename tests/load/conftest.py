@@ -24,6 +24,7 @@ from load_fakes import (
 from acceptance.deployments.schema import Deployment
 from acceptance.judging.judgement import Window
 from acceptance.load.cellrun import CellRun
+from acceptance.load.engine import ClientLoad
 from acceptance.load.result import BenchResult
 from acceptance.load.warmup import WarmRule, WarmUp
 from acceptance.load.workloads import Cell
@@ -74,7 +75,7 @@ def healthy(tmp_path: Path) -> CellRun:
         ranks=2,
         window=Window(start=10, end=10.5),
         argv=("vllm", "bench", "serve"),
-        exit_code=0,
+        client=ClientLoad(lag_p99_ms=1.0, lag_max_ms=3.0, cpu_share=0.2),
         result_file=tmp_path / "rehearsal-dp-ep.balanced-b16.json",
         client_log=tmp_path / "client.log",
         server_log=log,

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
-from acceptance.load.counters import CACHE_HITS, GENERATED, PREEMPTED, SUCCEEDED, Counters
+from acceptance.load.counters import (
+    CACHE_HITS,
+    GENERATED,
+    PREEMPTED,
+    SERVER_ITL,
+    SERVER_TTFT,
+    SUCCEEDED,
+    Counters,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,9 +100,16 @@ def all_failed(batch: int = BATCH, isl: int = ISL) -> dict[str, Any]:
 
 
 def counted(
-    generated: float, succeeded: float, *, hits: float = 0.0, share: float = 0.5
+    generated: float,
+    succeeded: float,
+    *,
+    hits: float = 0.0,
+    share: float = 0.5,
+    ttft: float = 0.1,
+    itl: float = 0.01,
 ) -> Counters:
-    """Counters of two engines, `share` of the tokens on the first."""
+    """Counters of two engines, `share` of the tokens on the first. ttft, itl: seconds that the
+    server has taken for each request and token so far."""
 
     def two(value: float, part: float = 0.5) -> dict[str, float]:
         return {"0": value * part, "1": value * (1 - part)}
@@ -104,6 +120,10 @@ def counted(
             SUCCEEDED: two(succeeded),
             CACHE_HITS: two(hits),
             PREEMPTED: two(0),
+            f"{SERVER_TTFT}_sum": two(ttft * succeeded),
+            f"{SERVER_TTFT}_count": two(succeeded),
+            f"{SERVER_ITL}_sum": two(itl * (generated - succeeded)),
+            f"{SERVER_ITL}_count": two(generated - succeeded),
         }
     )
 
@@ -139,13 +159,16 @@ if mode != "silent":
 
 @dataclass
 class CountingServer:
-    """An HTTP server with vLLM's counters. status: of /v1/completions. seen: bodies posted."""
+    """An HTTP server with vLLM's counters. status: of /v1/completions. more: further metrics,
+    summed over both engines. kv_tokens: of each engine's cache. seen: bodies posted."""
 
     url: str = ""
     generated: int = 0
     succeeded: int = 0
     status: int = 200
     metrics: bool = True
+    more: dict[str, float] = field(default_factory=dict)
+    kv_tokens: int | None = None
     seen: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
 
@@ -157,9 +180,13 @@ class CountingServer:
             (SUCCEEDED, self.succeeded),
             (CACHE_HITS, 0),
             (PREEMPTED, 0),
+            *self.more.items(),
         ):
             lines.append(f"# TYPE {name.removesuffix('_total')} counter")
             lines += [f'{name}{{engine="{engine}"}} {value / 2}' for engine in "01"]
+        if self.kv_tokens is not None:
+            told = f'kv_cache_size_tokens="{self.kv_tokens}"'
+            lines += [f'vllm:cache_config_info{{engine="{e}",{told}}} 1.0' for e in "01"]
         return "\n".join(lines) + "\n"
 
 
@@ -169,6 +196,8 @@ class FakeVllm:
 
     argv: tuple[str, ...]
     version: Version = field(default_factory=lambda: Version("0.32.0"))
+    cpu: bool = True
+    python: str = sys.executable
 
 
 @dataclass

@@ -67,7 +67,7 @@ def test_absent_half_written_and_contradicting_files_are_refused(tmp_path: Path)
 
 
 def test_measurements_carry_names_units_and_samples(healthy: CellRun):
-    found = measurements(healthy)
+    found = measurements([healthy])
     latencies = {
         f"{latency}_{statistic}_ms"
         for latency in ("ttft", "tpot", "itl", "e2el")
@@ -94,7 +94,7 @@ def test_measurements_carry_names_units_and_samples(healthy: CellRun):
 
 def test_zeros_of_an_all_failed_run_are_no_values(healthy: CellRun):
     result = BenchResult.model_validate(all_failed())
-    found = measurements(healthy.model_copy(update={"result": result}))
+    found = measurements([healthy.model_copy(update={"result": result})])
     counts = {name: found.pop(name).value for name in COUNTS}
     assert counts == {"successful_requests": 0, "input_tokens": 0, "generated_tokens": 0}
     assert {measurement.value for measurement in found.values()} == {None}
@@ -105,7 +105,7 @@ def test_zeros_of_an_all_failed_run_are_no_values(healthy: CellRun):
 def test_nan_infinity_and_zero_latency_are_no_values(healthy: CellRun, value: float):
     # One output token each: the tool has no TPOT and writes 0.
     result = BenchResult.model_validate(tool_json() | {"mean_tpot_ms": value})
-    found = measurements(healthy.model_copy(update={"result": result}))
+    found = measurements([healthy.model_copy(update={"result": result})])
     assert found["tpot_mean_ms"].value is None
     assert found["ttft_mean_ms"].value == 100.0
 

@@ -1,0 +1,254 @@
+"""vLLM's own benchmark client, kept running: `python -m … SOCKET`.
+
+Runs in the interpreter that vLLM is installed in, and imports nothing else of the suite. It
+imports the tool once, then obeys JSON lines on a Unix socket and answers there. A run is what
+`vllm bench serve` does with the same arguments, in the tool's own code; only the prompts may have
+been made before, from the same seed by the same code. When the socket ends, so does the process.
+
+Orders: {"do": "prepare", "id", "argv"}, {"do": "run", "id", "argv", "log", "key"}; argv is what
+follows `vllm bench serve`. A run goes before waiting preparations. Answers: {"said": "ready",
+"seconds"} or {"said": "unfit", "reason"} first; then "prepared", "done" (with "client", see
+load_of) or "failed" (with "reason"), each with the order's id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import importlib
+import json
+import os
+import queue
+import random
+import socket
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
+TOOL = "vllm.benchmarks.serve"
+NEEDED = ("add_cli_args", "main_async", "get_samples", "get_tokenizer")
+PARSERS = ("vllm.utils.argparse_utils", "vllm.utils")  # the first since vLLM 0.12
+PERIOD = 0.01  # seconds between two looks at the event loop
+KEY = "OPENAI_API_KEY"
+# Arguments that do not change the prompts, or are drawn anew by every parser.
+ELSEWHERE = ("base_url", "result_dir", "result_filename", "metadata", "request_id_prefix")
+
+Look = tuple[float, float, float]  # perf_counter, lag, process_time; seconds
+
+
+@dataclass
+class Prompts:
+    """Requests made ahead, and the states of both random generators after making them: the tool
+    draws the arrival times next."""
+
+    requests: Any
+    python: Any
+    numpy: Any
+
+
+class Tool:
+    """The tool, imported. Raises ImportError or AttributeError where this vLLM has it otherwise."""
+
+    def __init__(self) -> None:
+        serve: Any = importlib.import_module(TOOL)
+        for name in NEEDED:
+            if not hasattr(serve, name):
+                raise AttributeError(f"{TOOL} has no {name}")
+        self._serve: dict[str, Any] = vars(serve)
+        self._parser = _parser_class()
+        self._numpy: Any = importlib.import_module("numpy")
+        self._tokenizers: dict[str, Any] = {}
+        self._prompts: dict[str, Prompts] = {}
+        self._wanted = ""  # the prompts that the run in hand asks for
+        self._get_tokenizer, self._get_samples = serve.get_tokenizer, serve.get_samples
+        self._serve["get_tokenizer"] = self._tokenizer
+        self._serve["get_samples"] = self._samples
+
+    def prepare(self, argv: list[str]) -> None:
+        """Makes and keeps the prompts of a run to come."""
+        args = self._parse(argv)
+        self._seed(args)
+        tokenizer = self._tokenizer(
+            args.tokenizer or args.model,
+            tokenizer_mode=args.tokenizer_mode,
+            trust_remote_code=args.trust_remote_code,
+        )
+        made = self._get_samples(args, tokenizer)
+        self._prompts[prompts_key(args)] = Prompts(
+            made, random.getstate(), self._numpy.random.get_state()
+        )
+
+    def run(self, argv: list[str]) -> dict[str, float | None]:
+        """One run of the tool, which writes its own file; what the client itself went through."""
+        args = self._parse(argv)
+        self._wanted = prompts_key(args)
+        gc.collect()
+        try:
+            result, looks = asyncio.run(_watched(self._serve["main_async"](args)))
+        finally:
+            gc.unfreeze()  # the tool freezes everything for good, being about to end
+        start = min(result.get("start_times") or [0.0])
+        return load_of(looks, start, start + result["duration"])
+
+    def _parse(self, argv: list[str]) -> Any:
+        parser = self._parser(prog="vllm bench serve")
+        self._serve["add_cli_args"](parser)
+        return parser.parse_args(argv)
+
+    def _seed(self, args: Any) -> None:
+        """As the tool does first."""
+        random.seed(args.seed)
+        self._numpy.random.seed(args.seed)
+
+    def _tokenizer(self, *args: Any, **kwargs: Any) -> Any:
+        """Stands in the tool's module for its get_tokenizer, and loads each but once."""
+        key = repr((args, sorted(kwargs.items())))
+        if key not in self._tokenizers:
+            self._tokenizers[key] = self._get_tokenizer(*args, **kwargs)
+        return self._tokenizers[key]
+
+    def _samples(self, args: Any, tokenizer: Any) -> Any:
+        """Stands in the tool's module for its get_samples."""
+        made = self._prompts.pop(self._wanted, None)
+        if made is None:
+            return self._get_samples(args, tokenizer)
+        random.setstate(made.python)
+        self._numpy.random.set_state(made.numpy)
+        return made.requests
+
+
+def _parser_class() -> Any:
+    """vLLM's argument parser. Raises ImportError when it is nowhere known."""
+    for module in PARSERS:
+        with contextlib.suppress(ImportError, AttributeError):
+            return importlib.import_module(module).FlexibleArgumentParser
+    raise ImportError(f"no FlexibleArgumentParser in {' or '.join(PARSERS)}")
+
+
+def prompts_key(args: Any) -> str:
+    """The same for runs whose prompts are the same."""
+    kept = {name: value for name, value in vars(args).items() if name not in ELSEWHERE}
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+async def _watched(work: Coroutine[Any, Any, Any]) -> tuple[Any, list[Look]]:
+    looks: list[Look] = []
+    watch = asyncio.create_task(_look(looks))
+    try:
+        return await work, looks
+    finally:
+        watch.cancel()
+
+
+async def _look(looks: list[Look]) -> None:
+    while True:
+        due = time.perf_counter() + PERIOD
+        await asyncio.sleep(PERIOD)
+        now = time.perf_counter()
+        looks.append((now, max(0.0, now - due), time.process_time()))
+
+
+def load_of(looks: list[Look], start: float, end: float) -> dict[str, float | None]:
+    """Of the looks between two times of perf_counter: how late the event loop came to them (P99
+    and maximum, ms), and the process's CPU seconds per second. None without two looks."""
+    inside = [look for look in looks if start <= look[0] <= end]
+    if len(inside) < 2:
+        return {"lag_p99_ms": None, "lag_max_ms": None, "cpu_share": None}
+    lags = sorted(lag for _, lag, _ in inside)
+    (first, _, cpu), (last, _, cpu_last) = inside[0], inside[-1]
+    return {
+        "lag_p99_ms": 1000 * lags[min(len(lags) - 1, int(0.99 * len(lags)))],
+        "lag_max_ms": 1000 * lags[-1],
+        "cpu_share": (cpu_last - cpu) / (last - first),
+    }
+
+
+class Channel:
+    """Orders and answers over the socket. Runs come before preparations, each in its order."""
+
+    def __init__(self, address: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(address)
+        self._orders: queue.PriorityQueue[tuple[bool, int, dict[str, Any]]] = queue.PriorityQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError), self._socket.makefile("rb") as lines:
+            for number, line in enumerate(lines):
+                order = json.loads(line)
+                self._orders.put((order["do"] != "run", number, order))
+        os._exit(0)  # whoever gave the orders is gone, whatever is being done for him
+
+    def order(self) -> dict[str, Any]:
+        """The next order; waits for it."""
+        return self._orders.get()[2]
+
+    def say(self, **answer: Any) -> None:
+        self._socket.sendall(json.dumps(answer).encode() + b"\n")
+
+
+@contextlib.contextmanager
+def output_to(log: Path) -> Iterator[None]:
+    """Appends this process's output, the tool's and its libraries', to a run's own log."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    try:
+        with log.open("ab") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, descriptor in zip((1, 2), kept, strict=True):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+
+
+def obey(tool: Tool, order: dict[str, Any]) -> dict[str, Any]:
+    """Does one order; the answer."""
+    if order["do"] == "prepare":
+        with contextlib.suppress(Exception, SystemExit):  # the run will tell, with its own log
+            tool.prepare(order["argv"])
+        return {"said": "prepared"}
+    with output_to(Path(order["log"])):
+        if order["key"]:
+            os.environ[KEY] = order["key"]
+        try:
+            return {"said": "done", "client": tool.run(order["argv"])}
+        except SystemExit as error:
+            reason = f"the tool ended with exit code {error.code}"
+        except Exception as error:
+            traceback.print_exc()
+            reason = f"{type(error).__name__}: {error}"
+        finally:
+            os.environ.pop(KEY, None)
+    return {"said": "failed", "reason": reason}
+
+
+def main() -> None:
+    began = time.monotonic()
+    channel = Channel(sys.argv[1])
+    try:
+        tool = Tool()
+    except Exception as error:
+        traceback.print_exc()
+        channel.say(said="unfit", reason=f"{type(error).__name__}: {error}")
+        return
+    channel.say(said="ready", seconds=round(time.monotonic() - began, 3))
+    while True:
+        order = channel.order()
+        channel.say(**obey(tool, order), id=order["id"])
+
+
+if __name__ == "__main__":
+    main()
