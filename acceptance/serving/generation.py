@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from acceptance.errors import ServerError
+from acceptance.serving.client import client, headers
 
 if TYPE_CHECKING:
     from acceptance.serving.metrics import Endpoint
 
+__all__ = ["PROMPT", "generate", "headers", "prove_identity"]
+
 PROMPT = "The capital of France is"
-
-
-def headers(server: Endpoint) -> dict[str, str]:
-    """Authorisation for this server."""
-    return {"Authorization": f"Bearer {server.api_key}"} if server.api_key else {}
 
 
 def generate(server: Endpoint, model: str, *, tokens: int = 4, timeout: float) -> dict[str, Any]:
@@ -27,18 +25,17 @@ def generate(server: Endpoint, model: str, *, tokens: int = 4, timeout: float) -
     """
     asked = f"POST /v1/completions, {tokens} tokens, within {timeout:.0f} s"
     try:
-        answer = httpx.post(
-            f"{server.base_url}/v1/completions",
-            headers=headers(server),
-            json={
-                "model": model,
-                "prompt": PROMPT,
-                "max_tokens": tokens,
-                "temperature": 0,
-                "ignore_eos": True,
-            },
-            timeout=timeout,
-        )
+        with client(server, timeout) as http:
+            answer = http.post(
+                "/v1/completions",
+                json={
+                    "model": model,
+                    "prompt": PROMPT,
+                    "max_tokens": tokens,
+                    "temperature": 0,
+                    "ignore_eos": True,
+                },
+            )
     except httpx.HTTPError as error:
         raise ServerError(f"no generation: {error!r}", asked=asked) from error
     if answer.status_code != 200:
@@ -61,9 +58,9 @@ def prove_identity(server: Endpoint, timeout: float = 10.0) -> None:
     url = f"{server.base_url}/v1/models"
     answers = {}
     for name, key in (("the key", server.api_key), ("no key", ""), ("a wrong key", "wrong")):
-        sent = {"Authorization": f"Bearer {key}"} if key else {}
         try:
-            answers[name] = httpx.get(url, headers=sent, timeout=timeout).status_code
+            with client(server, timeout, key) as http:
+                answers[name] = http.get("/v1/models").status_code
         except httpx.HTTPError as error:
             raise ServerError(f"/v1/models does not answer: {error!r}", asked=url) from error
     if answers != {"the key": 200, "no key": 401, "a wrong key": 401}:

@@ -9,7 +9,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from acceptance.errors import ObservationError
-from acceptance.serving.generation import headers
+from acceptance.serving.client import client
 
 
 class Endpoint(Protocol):
@@ -66,7 +66,8 @@ def scrape(server: Endpoint, timeout: float = 10.0) -> Metrics:
     """Reads /metrics once. timeout: seconds. Raises ObservationError when it cannot be read."""
     url = f"{server.base_url}/metrics"
     try:
-        answer = httpx.get(url, headers=headers(server), timeout=timeout)
+        with client(server, timeout) as http:
+            answer = http.get("/metrics")
         answer.raise_for_status()
     except httpx.HTTPError as error:
         raise ObservationError(f"/metrics could not be read: {error!r}", asked=url) from error

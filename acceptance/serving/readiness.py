@@ -16,6 +16,7 @@ import httpx
 from acceptance.errors import ServerError
 from acceptance.secrets import Redactor
 from acceptance.serving.cause import root_cause
+from acceptance.serving.client import client
 from acceptance.serving.generation import generate, prove_identity
 from acceptance.serving.log import LogTail
 from acceptance.serving.phases import Phases
@@ -153,7 +154,8 @@ def failure(server: Server, happened: str, hint: str = "", cause: str = "") -> S
 
 def _healthy(server: Server) -> bool:
     try:
-        return httpx.get(f"{server.base_url}/health", timeout=2).status_code == 200
+        with client(server, timeout=2) as http:
+            return http.get("/health").status_code == 200
     except httpx.HTTPError:
         return False
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from acceptance.errors import ServerError
-from acceptance.serving.generation import generate, headers
+from acceptance.errors import ObservationError, ServerError
+from acceptance.serving.client import client as http_client
+from acceptance.serving.generation import generate
+from acceptance.serving.metrics import scrape
 
 if TYPE_CHECKING:
     from acceptance.serving.server import Server
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 # them. (vLLM 0.32 kills what outlasts the timeout and leaves those clients waiting for ever.)
 SHARE = 0.4
 SPARE = 64  # tokens of the context left for the prompt
+COUNTED = 1.0  # seconds by which requests in flight are in the server's metrics
 
 
 @dataclass
@@ -59,7 +62,8 @@ def end_idle(server: Server) -> Shutdown:
 def end_in_flight(server: Server, streams: int = 2, plain: int = 2) -> Shutdown:
     """SIGTERM while requests run. Clients wait for as long as the stop budget allows.
 
-    Raises ServerError when the requests could not be got running first.
+    Raises ServerError when the requests could not be got running first, ObservationError when one
+    had ended before.
     """
     clients = [Client(streamed=False) for _ in range(plain)]
     clients += [Client(streamed=True) for _ in range(streams)]
@@ -74,9 +78,16 @@ def end_in_flight(server: Server, streams: int = 2, plain: int = 2) -> Shutdown:
     _wait_running(clients, server)
     if server.watch is not None:
         server.watch.stop()
-    clock.start = time.monotonic()
     custody = server.custody
     assert custody is not None
+    if early := sum(client.ended is not None for client in clients):
+        raise ObservationError(
+            f"{early} of {len(clients)} requests had ended before SIGTERM was sent",
+            asked=f"requests of {tokens} tokens in flight at SIGTERM",
+            log=server.log,
+            hint="raise options.shutdown_timeout, by which the requests are measured",
+        )
+    clock.start = time.monotonic()
     custody.signal(signal.SIGTERM)
     budget = server.deployment.budgets.stop
     for thread in threads:
@@ -114,11 +125,13 @@ def _ask(server: Server, client: Client, clock: _Clock, tokens: int) -> None:
         "stream": client.streamed,
         **({"stream_options": {"include_usage": True}} if client.streamed else {}),
     }
-    url = f"{server.base_url}/v1/completions"
     limit = server.deployment.budgets.stop + server.deployment.budgets.request
     heard = ""
     try:
-        with httpx.stream("POST", url, json=body, headers=headers(server), timeout=limit) as said:
+        with (
+            http_client(server, limit) as http,
+            http.stream("POST", "/v1/completions", json=body) as said,
+        ):
             for text in said.iter_text():
                 heard += text
                 client.begun = True
@@ -133,14 +146,27 @@ def _ask(server: Server, client: Client, clock: _Clock, tokens: int) -> None:
 
 
 def _wait_running(clients: list[Client], server: Server) -> None:
-    """Until every stream has begun; the others were sent before them."""
+    """Until every stream has begun and the server counts the others too: a request that has not
+    been read at SIGTERM is rightly refused."""
     limit = time.monotonic() + server.deployment.budgets.request
-    while time.monotonic() < limit:
+    begun: float | None = None
+    while (now := time.monotonic()) < limit:
         if all(client.begun for client in clients if client.streamed):
-            return
+            begun = begun or now
+            unanswered = sum(client.ended is None for client in clients)
+            if _running(server) >= unanswered or now - begun > COUNTED:
+                return
         time.sleep(0.02)
     raise ServerError(
         f"of {len(clients)} requests not every stream began",
         asked="requests in flight before SIGTERM",
         log=server.log,
     )
+
+
+def _running(server: Server) -> float:
+    try:
+        metrics = scrape(server)
+        return sum(metrics.sum(f"vllm:num_requests_{state}") for state in ("running", "waiting"))
+    except ObservationError:
+        return 0

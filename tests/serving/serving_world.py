@@ -32,11 +32,13 @@ VLLM = Vllm(Version("0.32.0"), (sys.executable, str(FAKE)), cpu=True, python=sys
 GONE = 15.0  # seconds after its owner's death within which a server must be gone
 
 
-def fake_deployment(name: str = "rehearsal-tp-ep", **budgets: float) -> Deployment:
+def fake_deployment(
+    name: str = "rehearsal-tp-ep", *, shutdown_timeout: int = 1, **budgets: float
+) -> Deployment:
     """A shipped rehearsal with budgets that a loaded machine keeps to, unless given."""
     shipped = load_deployments()[name]
     usual = {"start": 60.0, "silence": 30.0, "stop": 10.0, "request": 20.0, "hang": 20.0}
-    options = shipped.options.model_copy(update={"shutdown_timeout": 1})
+    options = shipped.options.model_copy(update={"shutdown_timeout": shutdown_timeout})
     given = Budgets(**{**usual, **budgets})
     return shipped.model_copy(update={"budgets": given, "options": options})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from serving_world import fake_deployment, start, tagged, told_apart
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from acceptance.serving.server import Server
 
 
-def failing(run_dir: Path, *faults: str, name: str = "rehearsal-tp-ep", **budgets: float) -> str:
+def failing(run_dir: Path, *faults: str, name: str = "rehearsal-tp-ep", **budgets: Any) -> str:
     """Starts a server that must fail, checks what every such error has, and returns its text."""
     watched: list[psutil.Process] = []
 
@@ -105,7 +105,7 @@ def test_health_is_not_enough(tmp_path: Path) -> None:
 
 def test_a_first_generation_that_hangs_is_a_failure(tmp_path: Path) -> None:
     """Each engine is asked, so one of two that hangs is found."""
-    said = failing(tmp_path, "one-engine-hangs", name="rehearsal-dp-ep", request=1.5)
+    said = failing(tmp_path, "one-engine-hangs", name="rehearsal-dp-ep", request=1)
     assert "answered /health with 200, but: no generation: ReadTimeout" in said
 
 
