@@ -102,7 +102,7 @@ def load_references(paths: Sequence[Path] = ()) -> list[Reference]:
 
     Raises InputError naming the file, the entry and the key for anything not understood.
     """
-    return [entry for file in reference_files(paths) for entry in _load(file)]
+    return [entry for file in reference_files(paths) for entry in load_file(file)]
 
 
 def reference_files(paths: Sequence[Path] = ()) -> list[Path]:
@@ -133,7 +133,8 @@ def read_tables(file: Path, table: str) -> list[Any]:
     return entries
 
 
-def _load(file: Path) -> list[Reference]:
+def load_file(file: Path) -> list[Reference]:
+    """The references of one file. Raises InputError."""
     asked = f"reading references from {file}"
     entries = read_tables(file, "reference")
     loaded: dict[tuple[object, ...], Reference] = {}
@@ -147,7 +148,7 @@ def _load(file: Path) -> list[Reference]:
             raise InputError(f"{where}: is not a table", asked=asked) from error
         if "file" in entry:
             raise InputError(f"{where}: unknown key 'file'", asked=asked)
-        if (twin := loaded.setdefault(_identity(made), made)) is not made:
+        if (twin := loaded.setdefault(identity(made), made)) is not made:
             raise InputError(
                 f"{where}: says the same thing as an earlier entry again: "
                 f"{twin.kind} {twin.metric} of {twin.deployment}",
@@ -157,7 +158,8 @@ def _load(file: Path) -> list[Reference]:
     return list(loaded.values())
 
 
-def _identity(entry: Reference) -> tuple[object, ...]:
+def identity(entry: Reference) -> tuple[object, ...]:
+    """What an entry is about. A file says each thing once."""
     bound = entry.side if entry.kind is Kind.BOUND else None
     conditions = tuple(sorted((k, repr(v)) for k, v in entry.conditions.items()))
     return entry.deployment, entry.metric, entry.workload, entry.batch, conditions, bound
