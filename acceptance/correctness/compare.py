@@ -45,10 +45,18 @@ class Split:
 
 
 def agreement(left: Sequence[Scored], right: Sequence[Scored]) -> Agreement:
-    """Raises ObservationError when the two are not about the same tokens, or about none."""
+    """Raises ObservationError when the two are not about the same tokens, about none, or when a
+    position of either lacks its value."""
     other = {scored.name: scored for scored in right}
     if set(other) != {scored.name for scored in left}:
         raise ObservationError("the two scorings are of different texts")
+    for scored in (*left, *right):
+        counts = {len(scored.logprobs), len(scored.best)}
+        if counts != {max(0, len(scored.tokens) - 1)}:
+            raise ObservationError(
+                f"text {scored.name} of {len(scored.tokens)} tokens was scored at "
+                f"{len(scored.logprobs)} positions, with {len(scored.best)} most probable tokens"
+            )
     differences: list[tuple[float, str]] = []
     same = 0
     for mine in left:
@@ -79,7 +87,8 @@ def agreement(left: Sequence[Scored], right: Sequence[Scored]) -> Agreement:
 def first_splits(left: Sequence[Greedy], right: Sequence[Greedy]) -> list[Split]:
     """Where each pair of continuations first differs; prompts that agree throughout give none.
 
-    Raises ObservationError when the prompts or lengths differ, or there are none.
+    Raises ObservationError when the prompts or lengths differ, or there are none, or a gap is no
+    number.
     """
     other = {one.name: one for one in right}
     if not left or set(other) != {one.name for one in left}:
@@ -87,11 +96,14 @@ def first_splits(left: Sequence[Greedy], right: Sequence[Greedy]) -> list[Split]
     splits = []
     for mine in left:
         theirs = other[mine.name]
-        if len(mine.tokens) != len(theirs.tokens):
+        lengths = {len(o) for o in (mine.tokens, theirs.tokens, mine.gaps, theirs.gaps)}
+        if len(lengths) != 1 or lengths == {0}:
             raise ObservationError(f"prompt {mine.name} was continued by different lengths")
         for place, (a, b) in enumerate(zip(mine.tokens, theirs.tokens, strict=True)):
             if a != b:
                 gap = min(mine.gaps[place], theirs.gaps[place])
+                if not (math.isfinite(mine.gaps[place]) and math.isfinite(theirs.gaps[place])):
+                    raise ObservationError(f"prompt {mine.name}[{place}]: a gap is no number")
                 splits.append(Split(mine.name, place, a, b, gap))
                 break
     return splits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -47,8 +48,10 @@ def texts() -> dict[str, str]:
 
 def tokenize(http: httpx.Client, model: str, text: str) -> list[int]:
     """Token ids as the server itself counts them, its leading special token included."""
-    said = _ask(http, "/tokenize", {"model": model, "prompt": text})
-    return [int(token) for token in said["tokens"]]
+    tokens = _ask(http, "/tokenize", {"model": model, "prompt": text}).get("tokens")
+    if not isinstance(tokens, list) or len(tokens) < 2:
+        raise ObservationError(f"/tokenize gave {tokens!r} for {text[:40]!r}", asked="two tokens")
+    return [int(token) for token in tokens]
 
 
 def score(http: httpx.Client, model: str, prompts: Mapping[str, Sequence[int]]) -> list[Scored]:
@@ -70,7 +73,7 @@ def score(http: httpx.Client, model: str, prompts: Mapping[str, Sequence[int]]) 
                 "prompt_logprobs": 1,
             },
         )
-        rows = said["choices"][0].get("prompt_logprobs") or []
+        rows = _choice(said, name).get("prompt_logprobs") or []
         if len(rows) != len(tokens):
             raise ObservationError(
                 f"{len(rows)} prompt log-probabilities for {len(tokens)} tokens of text {name}"
@@ -84,7 +87,11 @@ def score(http: httpx.Client, model: str, prompts: Mapping[str, Sequence[int]]) 
 def greedy(
     http: httpx.Client, model: str, prompts: Mapping[str, Sequence[int]], tokens: int
 ) -> list[Greedy]:
-    """Greedy continuations of `tokens` tokens, with the gap of the two best at each."""
+    """Greedy continuations of `tokens` tokens, with the gap of the two best at each.
+
+    Raises ObservationError when a token or either of its two best log-probabilities is missing: a
+    gap of nothing would excuse every difference.
+    """
 
     def one(item: tuple[str, Sequence[int]]) -> Greedy:
         name, prompt = item
@@ -101,34 +108,54 @@ def greedy(
                 "return_tokens_as_token_ids": True,
             },
         )
-        found = said["choices"][0]["logprobs"]
-        if len(found["tokens"]) != tokens:
-            raise ObservationError(f"{len(found['tokens'])} of {tokens} tokens for prompt {name}")
-        gaps = []
-        for top in found["top_logprobs"]:
-            best = sorted(top.values(), reverse=True)
-            gaps.append(best[0] - best[1] if len(best) > 1 else 0.0)
-        return Greedy(name, tuple(found["tokens"]), tuple(gaps))
+        found = _choice(said, name).get("logprobs") or {}
+        given, tops = found.get("tokens") or [], found.get("top_logprobs") or []
+        if len(given) != tokens or len(tops) != tokens:
+            raise ObservationError(
+                f"{len(given)} of {tokens} tokens for prompt {name}, {len(tops)} with alternatives"
+            )
+        return Greedy(name, tuple(given), tuple(_gap(top, name) for top in tops))
 
     return _each(one, prompts.items())
 
 
+def _choice(said: Any, name: str) -> dict[str, Any]:
+    choices = said.get("choices")
+    if not isinstance(choices, list) or len(choices) != 1:
+        raise ObservationError(f"{name}: not one choice came back, but {choices!r}"[:300])
+    return dict(choices[0])
+
+
 def _row(row: dict[str, Any] | None, token: int, name: str) -> tuple[float, int]:
-    if not row or str(token) not in row:
+    given = (row or {}).get(str(token)) or {}
+    if not row or given.get("logprob") is None:
         raise ObservationError(f"text {name}: no log-probability of token {token}")
-    best = next((int(key) for key, entry in row.items() if entry["rank"] == 1), None)
+    best = next((int(key) for key, entry in row.items() if entry.get("rank") == 1), None)
     if best is None:
         raise ObservationError(f"text {name}: no most probable token at a position")
-    return float(row[str(token)]["logprob"]), best
+    return float(given["logprob"]), best
 
 
-def _ask(http: httpx.Client, path: str, body: dict[str, Any]) -> Any:
+def _gap(top: dict[str, float | None] | None, name: str) -> float:
+    values = [float("nan") if value is None else value for value in (top or {}).values()]
+    best = sorted(values, reverse=True)
+    if len(best) < 2 or not all(map(math.isfinite, best)):
+        raise ObservationError(f"prompt {name}: not two log-probabilities at a token, but {top}")
+    return best[0] - best[1]
+
+
+def _ask(http: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
     answer = http.post(path, json=body)
     if answer.status_code != 200:
         raise ObservationError(
             f"{path} answered {answer.status_code}: {answer.text[:200]}", asked=f"POST {path}"
         )
-    return answer.json()
+    try:
+        return dict(answer.json())
+    except (ValueError, TypeError) as error:
+        raise ObservationError(
+            f"{path} answered 200 without a JSON object: {answer.text[:200]}", asked=f"POST {path}"
+        ) from error
 
 
 def _each(one: Any, items: Iterable[Any]) -> list[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +20,7 @@ from acceptance.correctness.compare import agreement, first_splits
 from acceptance.correctness.reference import reference_scores
 from acceptance.correctness.scoring import Scored, greedy, score, texts, tokenize
 from acceptance.judging.judgement import Kind, Limit, Measurement
-from fixtures.judging import not_applicable
+from fixtures.judging import not_applicable, unobservable
 from fixtures.selection import SELECTION
 
 if TYPE_CHECKING:
@@ -65,8 +66,14 @@ def test_log_probabilities_agree_with_transformers(
     """
     if not deployment.model_is_generated:
         not_applicable("transformers cannot hold this checkpoint; see accuracy on its own tasks")
+    if server.vllm is None:
+        unobservable("reference", "transformers comes with vLLM, and no vLLM is installed here")
+    if not Path(server.model_path).is_dir():
+        unobservable("checkpoint", f"{server.model_path} is no folder of this host")
     folder = run.run_dir / "correctness" / deployment.name
-    found = agreement(scored, reference_scores(server.model_path, dict(prompts), folder))
+    python = server.vllm.python
+    reference = reference_scores(server.model_path, dict(prompts), folder, python=python)
+    found = agreement(scored, reference)
     evidence = asdict(found)
     judge(
         Measurement(

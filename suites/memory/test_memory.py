@@ -6,6 +6,7 @@ On GPUs, headroom is NVML's to tell; on a CPU, resident memory of the process tr
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,12 +68,15 @@ def test_kv_cache_holds_what_its_bytes_allow(
     for labels in engines:
         engine = labels.get("engine", "0")
         available, slack = _available_bytes(server, deployment, engine)
-        shape = kv_shape(config, labels["cache_dtype"])
+        block_size = _whole(labels.get("block_size"))
+        if not block_size:
+            raise ObservationError(f"vllm:cache_config_info tells no block_size: {labels}")
+        shape = kv_shape(config, labels.get("cache_dtype", "auto"))
         capacity = check_capacity(
-            reported_tokens=int(float(labels["kv_cache_size_tokens"])),
+            reported_tokens=_tokens(server, labels),
             available_bytes=available,
             bytes_per_token=shape.bytes_per_token,
-            block_size=int(float(labels["block_size"])),
+            block_size=block_size,
             max_model_len=_max_model_len(server, deployment),
             slack_bytes=slack,
         )
@@ -114,7 +118,7 @@ def test_kv_cache_holds_declared_concurrency(
         judge(
             Measurement(
                 name="max_concurrency",
-                value=float(labels["kv_cache_size_tokens"]) / longest,
+                value=_tokens(server, labels) / longest,
                 unit="requests",
                 evidence={"max_model_len": longest, "engine": labels.get("engine", "0")},
             ),
@@ -127,12 +131,44 @@ def test_kv_cache_holds_declared_concurrency(
         )
 
 
+def _tokens(server: Server, labels: dict[str, str]) -> int:
+    """Capacity of one engine's cache: its metric's label, or its log line where a version has no
+    such label."""
+    engine = labels.get("engine", "0")
+    logged = server.startup.facts.kv_cache_tokens
+    told = _whole(labels.get("kv_cache_size_tokens"))
+    if told is None:
+        told = min((n for name, n in logged.items() if _is_of(name, engine)), default=None)
+    if told is None:
+        unobservable("log", "neither metric nor log tells kv_cache_size_tokens")
+    return told
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text and text.isdigit() else None
+
+
+def _is_of(process: str, engine: str) -> bool:
+    """Whether a line of this process is about this engine. The only engine has no number."""
+    return f"DP{engine}" in process or "DP" not in process
+
+
 def _model_config(server: Server) -> dict[str, object]:
-    path = Path(server.model_path) / "config.json"
-    if not path.is_file():
-        unobservable("checkpoint", f"{server.model_path} is not a local folder")
-    loaded: dict[str, object] = json.loads(path.read_text())
+    """The config.json that was served: of a local folder, or of the hub's cache on this host."""
+    folders = (Path(server.model_path), *_cached(server.model_path))
+    files = [file for folder in folders if (file := folder / "config.json").is_file()]
+    if not files:
+        unobservable("checkpoint", f"no config.json of {server.model_path} on this host")
+    loaded: dict[str, object] = json.loads(files[0].read_text(encoding="utf-8"))
     return loaded
+
+
+def _cached(model: str) -> list[Path]:
+    """Snapshots of a model in the hub's cache, the newest first."""
+    home = os.environ.get("HF_HOME") or Path("~/.cache/huggingface").expanduser()
+    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+    snapshots = (hub / f"models--{model.replace('/', '--')}" / "snapshots").glob("*")
+    return sorted(snapshots, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def _available_bytes(server: Server, deployment: Deployment, engine: str) -> tuple[int, int]:
@@ -140,7 +176,7 @@ def _available_bytes(server: Server, deployment: Deployment, engine: str) -> tup
     if deployment.options.kv_cache_gib is not None:
         return int(deployment.options.kv_cache_gib * GIB), 0
     logged = server.startup.facts.available_kv_gib
-    mine = [gib for name, gib in logged.items() if f"DP{engine}" in name or "DP" not in name]
+    mine = [gib for name, gib in logged.items() if _is_of(name, engine)]
     if not mine:
         unobservable("log", "no `Available KV cache memory` line")
     return int(min(mine) * GIB), LOGGED_GIB_SLACK
