@@ -41,7 +41,8 @@ class GpuEvent:
 
     def __str__(self) -> str:
         what = f"Xid {self.code}" if self.kind == "xid" else self.kind.replace("_", " ")
-        return f"{what} on {self.uuid or 'a GPU that NVML does not name'}"
+        whose = "hardware" if self.hardware else "software"
+        return f"{what} ({whose}) on {self.uuid or 'a GPU that NVML does not name'}"
 
 
 class Events:
@@ -92,7 +93,7 @@ class Events:
 
             answer = self._nvml.ask(f"registering for {kind} events of {uuid}", register)
             if isinstance(answer, Unobservable):
-                refused = refused or answer
+                refused = answer if refused is None else refused
             else:
                 kinds.append(kind)
         return refused if refused is not None and "xid" not in kinds else tuple(kinds)

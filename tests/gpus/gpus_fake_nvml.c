@@ -1,10 +1,25 @@
 /* A small libnvidia-ml.so.1 with two H200s, for nvidia-ml-py to load in place of the driver's.
    The second is lost. What is missing here is FUNCTION_NOT_FOUND there, as with an old driver.
-   FAKE_NVML_INIT: the number that nvmlInitWithFlags returns. */
+   FAKE_NVML_INIT: the number that nvmlInitWithFlags returns. FAKE_NVML_STATE: a file of lines such
+   as "taken_mib 4096", read at every question, so that a test can change what happens. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { OK = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, SMALL = 7, LOST = 15 };
+enum { OK = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, SMALL = 7, TIMEOUT = 10, LOST = 15 };
+enum { XID = 8 };
+
+static long long state(const char *wanted, long long otherwise) {
+    const char *path = getenv("FAKE_NVML_STATE");
+    FILE *file = path ? fopen(path, "r") : NULL;
+    char name[64];
+    long long value;
+    if (!file) return otherwise;
+    while (fscanf(file, "%63s %lld", name, &value) == 2)
+        if (!strcmp(name, wanted)) otherwise = value;
+    fclose(file);
+    return otherwise;
+}
 static const char *uuids[2] = {"GPU-0aaaaaaa-0000-4000-8000-000000000000",
                                "GPU-1aaaaaaa-0000-4000-8000-000000000001"};
 static int devices[2] = {0, 1};
@@ -23,7 +38,7 @@ int nvmlSystemGetDriverVersion(char *text, unsigned size) {
     strncpy(text, "580.159.04", size);
     return OK;
 }
-int nvmlDeviceGetCount_v2(unsigned *count) { *count = 2; return OK; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = state("count", 2); return OK; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, int **device) {
     *device = &devices[index];
     return index == 1 ? LOST : OK;
@@ -52,12 +67,13 @@ int nvmlDeviceGetMemoryInfo_v2(int *device, memory_v2 *memory) {
     if (memory->version != 0x02000028) return 25;
     memory->total = 143771ULL << 20;
     memory->reserved = 615ULL << 20;
-    memory->used = 40ULL << 30;
+    memory->used = (unsigned long long)state("taken_mib", 40LL << 10) << 20;
     memory->free = memory->total - memory->reserved - memory->used;
     return OK;
 }
 int nvmlDeviceGetComputeRunningProcesses_v3(int *device, unsigned *count, process *list) {
     (void)device;
+    if (state("processes", 2) == 0) { *count = 0; return OK; }
     if (!list) { *count = 2; return SMALL; }
     *count = 2;
     list[0] = (process){4711, 40ULL << 30, -1u, -1u};
@@ -68,8 +84,40 @@ int nvmlDeviceGetMigMode(int *device, unsigned *current, unsigned *pending) {
     (void)device; (void)current; (void)pending;
     return NOT_SUPPORTED;
 }
+int nvmlDeviceGetEccMode(int *device, unsigned *current, unsigned *pending) {
+    (void)device;
+    *current = *pending = 1;
+    return OK;
+}
+int nvmlDeviceGetTotalEccErrors(int *device, int error, int counter, unsigned long long *count) {
+    (void)device; (void)error; (void)counter;
+    *count = state("ecc", 0);
+    return OK;
+}
+int nvmlDeviceGetCurrentClocksEventReasons(int *device, unsigned long long *reasons) {
+    (void)device;
+    *reasons = state("reasons", 1);
+    return OK;
+}
+
+typedef struct { int *device; unsigned long long type, data; unsigned gi, ci; } event;
+static int told;
+int nvmlEventSetCreate(void **set) { *set = &told; return OK; }
+int nvmlEventSetFree(void *set) { (void)set; return OK; }
+int nvmlDeviceRegisterEvents(int *device, unsigned long long kinds, void *set) {
+    (void)device; (void)kinds; (void)set;
+    return OK;
+}
+int nvmlEventSetWait_v2(void *set, event *happened, unsigned milliseconds) {
+    long long xid = state("xid", 0);
+    (void)set; (void)milliseconds;
+    if (!xid || told) return TIMEOUT;
+    told = 1;
+    *happened = (event){&devices[0], XID, xid, -1u, -1u};
+    return OK;
+}
 int nvmlDeviceGetRemappedRows(int *device, unsigned *c, unsigned *u, unsigned *p, unsigned *f) {
     (void)device;
-    *c = 1; *u = 2; *p = 1; *f = 0;
+    *c = 1; *u = 2; *p = state("pending", 1); *f = 0;
     return OK;
 }

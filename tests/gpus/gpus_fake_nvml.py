@@ -34,6 +34,7 @@ class FakeGpu:
     violations: dict[int, int] = field(default_factory=dict)
     power: int = 76_500
     limit: int = 700_000
+    default_limit: int | None = None  # None: the same
     width: int = 16
     links: dict[int, int] = field(default_factory=dict)
     no_peers: bool = False
@@ -181,7 +182,8 @@ class FakePynvml:
         return self._alive(gpu, "nvmlDeviceGetEnforcedPowerLimit").limit
 
     def nvmlDeviceGetPowerManagementDefaultLimit(self, gpu: FakeGpu) -> int:
-        return self._alive(gpu, "nvmlDeviceGetPowerManagementDefaultLimit").limit
+        self._alive(gpu, "nvmlDeviceGetPowerManagementDefaultLimit")
+        return gpu.limit if gpu.default_limit is None else gpu.default_limit
 
     def nvmlDeviceGetTemperature(self, gpu: FakeGpu, sensor: int) -> int:
         assert sensor == pynvml.NVML_TEMPERATURE_GPU

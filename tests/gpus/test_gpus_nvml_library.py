@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +13,6 @@ import pytest
 
 import acceptance
 
-COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-SOURCE = Path(__file__).with_suffix("").with_name("gpus_fake_nvml.c")
 ROOT = Path(acceptance.__file__).parents[1]
 ASK = """
 import json, os
@@ -50,17 +47,6 @@ def ask(library: Path, **environ: str) -> dict[str, Any]:
     )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if COMPILER is None:
-        pytest.skip("no C compiler (cc, gcc or clang) to build a stand-in library with")
-    directory = tmp_path_factory.mktemp("nvml")
-    subprocess.run(
-        [COMPILER, "-shared", "-fPIC", "-o", directory / "libnvidia-ml.so.1", SOURCE], check=True
-    )
-    return directory
 
 
 def test_answers_cross_the_library_boundary_whole(library: Path) -> None:

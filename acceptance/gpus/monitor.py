@@ -1,0 +1,95 @@
+"""pytest's side of the sampler process: start it, and end it."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from acceptance.errors import ObservationError
+from acceptance.gpus.telemetry import Telemetry, read_telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).parents[2]
+MEMORY_SECONDS = 0.1
+REST_SECONDS = 1.0
+_READY = 30.0  # seconds to load NVML and register
+
+
+class Monitor:
+    """A sampler process, from the first line of its file on. path: its telemetry."""
+
+    def __init__(self, uuids: Sequence[str], path: Path) -> None:
+        """Returns once events are registered and sampling has begun. Raises ObservationError."""
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "acceptance.gpus.sampling"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            start_new_session=True,  # Ctrl-C is pytest's; this ends with pytest's end of the pipe
+        )
+        assert self._process.stdin is not None
+        order = {
+            "uuids": list(uuids),
+            "path": str(path),
+            "memory_s": MEMORY_SECONDS,
+            "rest_s": REST_SECONDS,
+        }
+        try:
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.flush()
+            told = self._first_line()
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
+        if not told.get("ready"):
+            self.stop()
+            why = told.get("refused", "the sampler process did not begin")
+            raise ObservationError("GPUs cannot be sampled", asked=", ".join(uuids), cause=str(why))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def stop(self) -> None:
+        """Ends sampling; the file is whole afterwards. Safe to call again."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:  # stuck in the driver, with a lost GPU say
+            self._process.kill()
+
+    def read(self) -> Telemetry:
+        """What has been seen so far. Raises ObservationError when sampling has ended early: what
+        was kept until then would look like the whole."""
+        found = read_telemetry(self.path)
+        if self._process.poll() is not None and found.ended is None:
+            raise ObservationError(
+                f"the sampler process ended with {self._process.returncode}", log=self.path
+            )
+        return found
+
+    def _first_line(self) -> dict[str, object]:
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], _READY)[0]:
+            return {"refused": f"the sampler process said nothing for {_READY:.0f} s"}
+        line = self._process.stdout.readline()
+        told: dict[str, object] = json.loads(line) if line.strip() else {}
+        return told
