@@ -7,8 +7,10 @@ as graphs beyond their estimate, workspaces of long prompts and leaks, is taken 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from acceptance.errors import ObservationError
 from acceptance.gpus.headroom import growth, headrooms, imbalance
 from acceptance.gpus.kv import GIB
 from acceptance.gpus.probe import Observed, Unobservable
@@ -220,7 +222,8 @@ def _gib(name: str, answer: Observed[int], gpu: str, span: Span) -> Measurement:
 
 def _utilisation(server: Server, deployment: Deployment) -> float | None:
     """As the server itself says; the share that was asked for where it does not."""
-    for labels in scrape(server).labels("vllm:cache_config_info"):
-        if "gpu_memory_utilization" in labels:
-            return float(labels["gpu_memory_utilization"])
+    with suppress(ObservationError):
+        for labels in scrape(server).labels("vllm:cache_config_info"):
+            if "gpu_memory_utilization" in labels:
+                return float(labels["gpu_memory_utilization"])
     return deployment.options.gpu_memory_utilization
