@@ -65,9 +65,9 @@ class Engine(Protocol):
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something, without the progress bars before it."""
+    """The last line that the client said, without the progress bars before it."""
     if not log.is_file():
         return ""
     text = log.read_text(encoding="utf-8", errors="replace")
     lines = [line.rsplit("\r", 1)[-1].strip() for line in text.splitlines()]
-    return next((line for line in reversed(lines) if line), "")
+    return next((line for line in reversed(lines) if line and not line.startswith("$ ")), "")

@@ -142,7 +142,7 @@ class _Process:
     @property
     def over(self) -> bool:
         """Whether it is gone, or fit for nothing."""
-        return self._deaf or bool(self._unfit)
+        return self._deaf or bool(self._unfit) or self._custody.exited
 
     def order(self, order: dict[str, Any]) -> None:
         """Sends an order; one that comes before the worker is there waits for it."""

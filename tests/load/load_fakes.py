@@ -182,7 +182,8 @@ class CountingServer:
             (PREEMPTED, 0),
             *self.more.items(),
         ):
-            lines.append(f"# TYPE {name.removesuffix('_total')} counter")
+            kind = "counter" if name.endswith("_total") else "gauge"
+            lines.append(f"# TYPE {name.removesuffix('_total')} {kind}")
             lines += [f'{name}{{engine="{engine}"}} {value / 2}' for engine in "01"]
         if self.kv_tokens is not None:
             told = f'kv_cache_size_tokens="{self.kv_tokens}"'

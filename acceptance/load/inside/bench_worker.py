@@ -38,8 +38,8 @@ NEEDED = ("add_cli_args", "main_async", "get_samples", "get_tokenizer")
 PARSERS = ("vllm.utils.argparse_utils", "vllm.utils")  # the first since vLLM 0.12
 PERIOD = 0.01  # seconds between two looks at the event loop
 KEY = "OPENAI_API_KEY"
-# Arguments that do not change the prompts, or are drawn anew by every parser.
-ELSEWHERE = ("base_url", "result_dir", "result_filename", "metadata", "request_id_prefix")
+# Options that do not change the prompts.
+ELSEWHERE = ("--base-url", "--result-dir", "--result-filename", "--metadata")
 
 Look = tuple[float, float, float]  # perf_counter, lag, process_time; seconds
 
@@ -82,14 +82,14 @@ class Tool:
             trust_remote_code=args.trust_remote_code,
         )
         made = self._get_samples(args, tokenizer)
-        self._prompts[prompts_key(args)] = Prompts(
+        self._prompts[prompts_key(argv)] = Prompts(
             made, random.getstate(), self._numpy.random.get_state()
         )
 
     def run(self, argv: list[str]) -> dict[str, float | None]:
         """One run of the tool, which writes its own file; what the client itself went through."""
         args = self._parse(argv)
-        self._wanted = prompts_key(args)
+        self._wanted = prompts_key(argv)
         gc.collect()
         try:
             result, looks = asyncio.run(_watched(self._serve["main_async"](args)))
@@ -133,10 +133,15 @@ def _parser_class() -> Any:
     raise ImportError(f"no FlexibleArgumentParser in {' or '.join(PARSERS)}")
 
 
-def prompts_key(args: Any) -> str:
-    """The same for runs whose prompts are the same."""
-    kept = {name: value for name, value in vars(args).items() if name not in ELSEWHERE}
-    return json.dumps(kept, sort_keys=True, default=str)
+def prompts_key(argv: list[str]) -> str:
+    """The same for runs whose prompts are the same: the options that matter, with their values."""
+    kept, matters = [], True
+    for word in argv:
+        if word.startswith("--"):
+            matters = word not in ELSEWHERE
+        if matters:
+            kept.append(word)
+    return json.dumps(kept)
 
 
 async def _watched(work: Coroutine[Any, Any, Any]) -> tuple[Any, list[Look]]:
