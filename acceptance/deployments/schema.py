@@ -192,10 +192,12 @@ class Memory(Data):
 
 class Scale(Data):
     """Factors on the performance matrix, and whether its speed may be judged at all (not on a
-    shared CPU)."""
+    shared CPU). time: by how much a simulated server's clock is stretched; never shortened, so
+    that physical bounds hold for it as well."""
 
     length: Share = 1.0
     batch: Share = 1.0
+    time: Annotated[float, Field(ge=1)] = 1.0
     speed_gated: bool = True
 
 
@@ -244,6 +246,8 @@ class Deployment(Data):
                     raise ValueError(f"options.{name} is for the rehearsal lane")
         if self.dummy_weights and self.lane is not Lane.SLICE:
             raise ValueError("options.load_format = dummy is for the slice lane")
+        if self.scale.time != 1 and self.lane is not Lane.SIMULATED:
+            raise ValueError("scale.time is for the simulated lane")
         if self.options.shutdown_timeout >= self.budgets.stop:
             raise ValueError(
                 f"options.shutdown_timeout ({self.options.shutdown_timeout} s) must be shorter "

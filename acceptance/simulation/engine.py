@@ -5,8 +5,8 @@ is left of its token budget on prompts, first come, first served, a long prompt 
 whose prompt is done gets its first token at the end of that step. Engines of one server go in step.
 When the KV cache is full the newest request loses its place and is computed anew.
 
-One token of a request stands for 1/length_scale tokens where it comes to context and KV cache, so
-that scaled cells queue as the full ones do; the time of a step is multiplied by time_scale.
+One token of a request stands for 1/length_scale tokens of context, which decoding reads and
+attention's arithmetic grows with; the time of a step is multiplied by time_scale.
 """
 
 from __future__ import annotations
@@ -87,12 +87,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Limits:
-    """Per engine: requests at once, tokens a step, tokens of KV cache, and of one request."""
+    """Per engine: requests at once, tokens a step, tokens of KV cache."""
 
     seqs: int
     batched_tokens: int
     kv_tokens: int
-    max_model_len: int
 
 
 class Scheduler:
@@ -111,8 +110,6 @@ class Scheduler:
         self.faults = faults or Faults()
         self.length_scale = length_scale
         self.time_scale = time_scale
-        # A single request of the full length always fits, as vLLM makes sure when it starts.
-        self.capacity = max(limits.kv_tokens * length_scale, 1.0)
         self.engines = [Engine(number) for number in range(machine.data)]
         server = constants()["server"]
         noise = self.faults.noise
@@ -181,7 +178,7 @@ class Scheduler:
         budget = self.limits.batched_tokens
         used = engine.used
         decodes = [job for job in engine.running if job.decoding]
-        while used + len(decodes) > self.capacity and len(engine.running) > 1:
+        while used + len(decodes) > self.limits.kv_tokens and len(engine.running) > 1:
             used -= self._preempt(engine, decodes)
         decodes = decodes[:budget]
         budget -= len(decodes)
@@ -196,7 +193,7 @@ class Scheduler:
             job = engine.waiting[0]
             if job.arrived > step.start:
                 break
-            if engine.running and used + job.prompt + job.produced > self.capacity:
+            if engine.running and used + job.prompt + job.produced > self.limits.kv_tokens:
                 break
             engine.running.append(engine.waiting.popleft())
             job.active = True
@@ -228,7 +225,7 @@ class Scheduler:
         return EngineLoad(len(decodes), context, sum(tokens for _, tokens in pieces), squares)
 
     def _stands_for(self, tokens: int) -> float:
-        return min(tokens / self.length_scale, self.limits.max_model_len)
+        return min(tokens / self.length_scale, float(constants()["model"]["max_position"]))
 
     def _seconds(self, loads: list[EngineLoad], step: Step) -> float:
         faults = self.faults

@@ -121,15 +121,15 @@ class Machine:
         server = self._parts[3]
         return float(self.prefill_bound(loads) * server["prefill_factor"])
 
-    @property
-    def available_kv_gib(self) -> float:
-        """GiB of one rank's KV cache, to the two decimals that vLLM logs."""
+    def kv_gib(self, length_scale: float = 1.0) -> float:
+        """GiB of one rank's KV cache, to the two decimals that vLLM logs. length_scale: shrinks it
+        together with the requests, so that scaled ones queue as whole ones would."""
         _, _, gpu, server = self._parts
         usable = gpu["memory"] * (self.utilization or server["utilization"]) / GIB
         rest = usable - self.weight_bytes() / GIB - server["activation_gib"] - server["graphs_gib"]
-        return round(float(rest), 2)
+        return round(float(rest) * length_scale, 2)
 
-    def kv_tokens(self, block: int) -> int:
+    def kv_tokens(self, block: int, length_scale: float = 1.0) -> int:
         """Tokens that one engine's KV cache holds, in whole blocks."""
-        blocks = int(self.available_kv_gib * GIB) // (self.kv_bytes_per_token * block)
+        blocks = int(self.kv_gib(length_scale) * GIB) // (self.kv_bytes_per_token * block)
         return blocks * block

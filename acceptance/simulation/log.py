@@ -93,7 +93,7 @@ def _engine(settings: Settings, version: str, kv_tokens: int, engine: int) -> It
         yield say(worker, "backends.py:1166", text)
         yield say(worker, "monitor.py:62", "torch.compile took 40.02 s in total")
     yield say(worker, "monitor.py:91", "Initial profiling/warmup run took 3.90 s")
-    text = f"Available KV cache memory: {machine.available_kv_gib:.2f} GiB"
+    text = f"Available KV cache memory: {machine.kv_gib(settings.length_scale):.2f} GiB"
     yield say(worker, "gpu_worker.py:759", text)
     length = settings.max_model_len
     text = (

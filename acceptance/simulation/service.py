@@ -56,10 +56,10 @@ class Service:
         self.faults = faults
         self.version = str(server["version"])
         self.block = int(server["block"])
-        self.kv_tokens = int(settings.machine.kv_tokens(self.block) * faults.kv_share)
-        limits = Limits(
-            settings.seqs, settings.batched_tokens, self.kv_tokens, settings.max_model_len
+        self.kv_tokens = int(
+            settings.machine.kv_tokens(self.block, settings.length_scale) * faults.kv_share
         )
+        limits = Limits(settings.seqs, settings.batched_tokens, self.kv_tokens)
         scales = (settings.length_scale, settings.time_scale)
         self.pump = Pump(Scheduler(settings.machine, limits, faults, *scales), self._done)
         self.metrics = Metrics(settings.machine.data, settings.served)
@@ -142,7 +142,7 @@ class Service:
 
     def gauges(self) -> dict[str, list[float]]:
         """What /metrics tells of this moment, by engine."""
-        engines, capacity = self.scheduler.engines, self.scheduler.capacity
+        engines, capacity = self.scheduler.engines, self.kv_tokens
         for engine in engines:
             counters = self.metrics.counters[engine.number]
             counters["vllm:num_preemptions_total"] = engine.preemptions
