@@ -35,8 +35,12 @@ def ensure_checkpoint(python: str, cache: Path | None = None) -> Path:
 
 
 def _generate(python: str, wanted: Path) -> None:
-    unfinished = wanted.with_suffix(".unfinished")  # nobody else's: we hold the lock
-    shutil.rmtree(unfinished, ignore_errors=True)
+    for abandoned in wanted.parent.glob(
+        f"{wanted.name}.*.unfinished"
+    ):  # nobody's: we hold the lock
+        shutil.rmtree(abandoned, ignore_errors=True)
+    # Its own name, because the child of a killed run may still be writing to the old one.
+    unfinished = wanted.with_suffix(f".{os.getpid()}.unfinished")
     try:
         made = subprocess.run(
             [python, "-m", MODULE, str(unfinished), str(CORPUS)],

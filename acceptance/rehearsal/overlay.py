@@ -9,6 +9,7 @@ alone, so a GPU server never meets any of it.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,9 @@ def overlay_env(folder: Path) -> dict[str, str]:
 
 def _distribution(folder: Path, name: str, version: str) -> Path:
     made = folder / f"{name}-{version}.dist-info"
+    for other in folder.glob(f"{name}-*.dist-info"):
+        if other != made:  # of another version; which of two is found would be chance
+            shutil.rmtree(other)
     made.mkdir(parents=True, exist_ok=True)
     (made / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     return made

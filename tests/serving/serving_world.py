@@ -15,7 +15,7 @@ import psutil
 from packaging.version import Version
 
 from acceptance.deployments.installed import Vllm
-from acceptance.deployments.load import load_deployments
+from acceptance.deployments.load import SHIPPED, read_deployment
 from acceptance.deployments.schema import Budgets, Deployment, Profile
 from acceptance.secrets import Redactor
 from acceptance.serving import launch, readiness
@@ -36,7 +36,7 @@ def fake_deployment(
     name: str = "rehearsal-tp-ep", *, shutdown_timeout: int = 1, **budgets: float
 ) -> Deployment:
     """A shipped rehearsal with budgets that a loaded machine keeps to, unless given."""
-    shipped = load_deployments()[name]
+    shipped = read_deployment(SHIPPED / f"{name}.toml")
     usual = {"start": 60.0, "silence": 30.0, "stop": 10.0, "request": 20.0, "hang": 20.0}
     options = shipped.options.model_copy(update={"shutdown_timeout": shutdown_timeout})
     given = Budgets(**{**usual, **budgets})
