@@ -28,7 +28,8 @@ class Change(IntEnum):
     """What became of one value, in the order in which it is told.
 
     BROKE: a required check that held now fails, or cannot be judged. VANISHED, APPEARED: no valid
-    value now, or before. SHOWN: no direction is declared for its metric, or it does not gate.
+    value now, or before. SHOWN: changed, but no direction is declared for its metric, or it does
+    not gate: not at all, or not here.
     """
 
     REGRESSED = 0
@@ -125,10 +126,16 @@ def _compared(old: Sequence[Observed], now: Sequence[Observed]) -> Compared:
         return _with(here, Change.VANISHED, said=_outcomes(now))
     if after and not before:
         return _with(here, Change.APPEARED, said=f"was {_outcomes(old)}")
-    return _measured(here, before, after) if before and after else here
+    if not (before and after):
+        return here
+    # What its lane does not gate, such as speed on a shared CPU, is no regression either.
+    required = all(one.judgement.required for one in (*old, *now))
+    return _measured(here, before, after, required)
 
 
-def _measured(here: Compared, before: Sequence[float], after: Sequence[float]) -> Compared:
+def _measured(
+    here: Compared, before: Sequence[float], after: Sequence[float], required: bool
+) -> Compared:
     """Of two numbers, whether the second is worse than chance explains."""
     first, second = center(before), center(after)
     metric = METRICS.get(here.metric)
@@ -141,11 +148,11 @@ def _measured(here: Compared, before: Sequence[float], after: Sequence[float]) -
     allowed = tolerance(metric, before, others=after)
     # No fall is larger than 1, so beyond a tolerance of 1 the factor counts, as it does for a rise.
     fell = metric.higher and allowed >= 1 and first > (1 + allowed) * second
-    change = Change.SAME
+    change, gates = Change.SAME, metric.gates and required
     if worse > allowed or fell:
-        change = Change.REGRESSED if metric.gates else Change.SHOWN
+        change = Change.REGRESSED if gates else Change.SHOWN
     elif -worse > allowed:
-        change = Change.IMPROVED if metric.gates else Change.SHOWN
+        change = Change.IMPROVED if gates else Change.SHOWN
     return _with(here, change, ratio=ratio, worse=worse, tolerance=allowed)
 
 

@@ -62,6 +62,13 @@ def test_direction_and_tolerance_of_each_metric(metric, factor, change):
     assert (line.before, line.after) == (100.0, pytest.approx(100.0 * factor))
 
 
+def test_what_is_not_required_is_shown_and_never_a_regression():
+    slow = [saw("tpot_mean_ms", 200.0, "b", required=False)]
+    line = only(compare([saw("tpot_mean_ms", 100.0, required=False)], slow))
+    assert line.change is Change.SHOWN
+    assert line.worse == pytest.approx(1.0)
+
+
 def test_every_speed_that_is_measured_has_a_declared_direction():
     latencies = {f"{name}_{statistic}_ms" for name in LATENCIES for statistic in STATISTICS}
     assert latencies | set(MEASURED_SPEEDS) == set(SPEEDS)
