@@ -9,29 +9,33 @@ from acceptance.judging.architecture import BF16, DEEPSEEK_V3, WEIGHTS
 from acceptance.judging.hardware import GPUS
 from acceptance.judging.judgement import Kind, Limit
 from acceptance.judging.roofline import UTILISATION, Roofline
+from acceptance.slice.config import LAYERS as SLICE_LAYERS
 
 if TYPE_CHECKING:
     from acceptance.deployments.schema import Deployment
 
 TPOT = ("tpot_mean_ms", "tpot_median_ms")
 TTFT = ("ttft_mean_ms",)
-REAL = (Lane.FULL, Lane.SLICE)
+NO_INSTRUMENT = (Lane.REHEARSAL,)  # another model on a CPU
 
 
 def roofline_of(deployment: Deployment, *, layers: int | None = None) -> Roofline | None:
-    """The roofline of a deployment; None where there is none: another lane, hardware that is not
-    known, FP4 where the GPU has none, or a slice whose number of layers is not given.
+    """The roofline of a deployment; None where there is none: on a CPU, on hardware that is not
+    known, or for a slice whose number of layers is neither given nor the suite's own.
 
     A slice has dummy weights, whose router need not spread tokens: its bounds count the fewest
-    experts that a step can read.
+    experts that a step can read. A simulated server's clock is only ever stretched, so it keeps
+    the bounds of what it imitates.
     """
     gpu = GPUS.get(deployment.gpus.kind or "")
+    if deployment.lane in NO_INSTRUMENT or gpu is None:
+        return None
     sliced = deployment.lane is Lane.SLICE
+    if sliced and layers is None:
+        if not deployment.model_is_generated:
+            return None
+        layers = SLICE_LAYERS
     precision = deployment.precision.value
-    if deployment.lane not in REAL or gpu is None or (sliced and layers is None):
-        return None
-    if precision not in gpu.flops:
-        return None
     model = DEEPSEEK_V3 if layers is None else DEEPSEEK_V3.with_layers(layers)
     return Roofline(
         model=model,
@@ -40,16 +44,20 @@ def roofline_of(deployment: Deployment, *, layers: int | None = None) -> Rooflin
         tensor=deployment.layout.tensor,
         data=deployment.layout.data,
         kv_bytes=_kv_bytes(deployment),
-        flops=precision,
+        # Where the GPU has no such arithmetic, weights are unpacked into another: the fastest.
+        flops=precision if precision in gpu.flops else max(gpu.flops, key=lambda k: gpu.flops[k]),
         uniform=not sliced,
     )
 
 
 def fits(deployment: Deployment, roofline: Roofline, batch: int, tokens: int) -> bool:
     """Whether `batch` requests of `tokens` each run at once: in the KV cache by estimate, and
-    within max_num_seqs of each engine. Where not, requests queue and fewer run."""
+    within max_num_seqs of each engine. Where not, requests queue and fewer run. A simulated cache
+    is scaled as its requests are."""
     options = deployment.options
     held = roofline.kv_tokens(options.gpu_memory_utilization or UTILISATION)
+    if deployment.lane is Lane.SIMULATED:
+        held *= deployment.scale.length
     seats = options.max_num_seqs or batch
     return batch * tokens <= held and -(-batch // deployment.layout.data) <= seats
 
@@ -65,7 +73,12 @@ def bounds_for(
 ) -> dict[str, Limit]:
     """Bounds by metric: TPOT where the whole batch runs at once, TTFT of the burst always. Empty
     where physics says nothing (roofline_of). batch: requests; isl, osl: tokens of each, as asked.
-    layers: of the served model, where it is not whole."""
+    layers: of the served model, where it is not whole.
+
+    The TPOT bound counts steps of the whole batch; a burst ramps up and drains with smaller ones,
+    and real text may crowd onto fewer experts. Both cost far less than what separates any server
+    from the bound: no public measurement lies within 1.6 times of it.
+    """
     roofline = roofline_of(deployment, layers=layers)
     if roofline is None or min(batch, isl, osl) < 1:
         return {}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acceptance.deployments.load import load_deployments, with_options
-from acceptance.deployments.schema import Deployment, Gpus, Lane, Layout, Precision
+from acceptance.deployments.schema import Deployment, Gpus, Lane, Precision
 from acceptance.judging.architecture import DEEPSEEK_V3, WEIGHTS
 from acceptance.judging.bounds import bounds_for, fraction_of_bound, roofline_of
 from acceptance.judging.hardware import GPUS
@@ -142,36 +142,45 @@ def test_mean_ttft_is_of_the_burst_not_of_its_last():
     assert LAYOUTS["fp8-8xh200-tp-ep"].mean_ttft_ms(16, 8000) == pytest.approx(8.5 * one)
 
 
-def test_only_real_hardware_that_is_known_has_bounds(shipped):
+def test_only_hardware_that_is_known_has_bounds(shipped):
     for deployment in shipped.values():
         for cell in cells(deployment, Tier.FULL):
             asked = cell.workload, cell.batch, cell.isl, cell.osl
             limits = bounds_for(deployment, *asked)
-            assert bool(limits) is (deployment.lane is Lane.FULL)
+            assert bool(limits) is (deployment.lane is not Lane.REHEARSAL)
             assert all(limit.lower and limit.lower > 0 for limit in limits.values())
     whole = shipped["fp8-8xh200-tp-ep"]
     unknown = whole.model_copy(update={"gpus": Gpus(kind="GB300", count=8)})
     assert bounds_for(unknown, "balanced", 1, 1000, 1000) == {}
-    fp4 = whole.model_copy(update={"precision": Precision.FP4})
-    assert roofline_of(fp4) is None
+    unpacked = roofline_of(whole.model_copy(update={"precision": Precision.FP4}))
+    assert unpacked is not None
+    assert unpacked.flops == "fp8"
 
 
 def test_a_slice_is_bound_by_its_layers_and_by_no_belief_about_its_router(shipped):
-    update = {"lane": Lane.SLICE, "gpus": Gpus(kind="H200", count=1), "layout": Layout()}
-    sliced = shipped["fp8-8xh200-tp-ep"].model_copy(update=update)
-    assert bounds_for(sliced, "balanced", 16, 1000, 1000) == {}
+    made = shipped["slice-fp8-1xh200"]
+    site = made.model_copy(update={"model": "site/slice"})
+    assert bounds_for(site, "balanced", 16, 1000, 1000) == {}
+    five = bounds_for(made, "balanced", 16, 1000, 1000)
+    assert bounds_for(site, "balanced", 16, 1000, 1000, layers=5) == five
+    eight = bounds_for(made, "balanced", 16, 1000, 1000, layers=8)
+    assert five["tpot_mean_ms"].lower < eight["tpot_mean_ms"].lower
 
-    four = bounds_for(sliced, "balanced", 16, 1000, 1000, layers=4)["tpot_mean_ms"].lower
-    eight = bounds_for(sliced, "balanced", 16, 1000, 1000, layers=8)["tpot_mean_ms"].lower
-    assert four is not None
-    assert eight is not None
-    assert four < eight
-    model = DEEPSEEK_V3.with_layers(4)
-    whole = Roofline(model=model, weights=WEIGHTS["fp8"], gpu=GPUS["H200"])
-    assert four < whole.tpot_ms(16, 1500)
+    model = DEEPSEEK_V3.with_layers(5)
+    spread = Roofline(model=model, weights=WEIGHTS["fp8"], gpu=GPUS["H200"])
+    assert five["tpot_mean_ms"].lower < spread.tpot_ms(16, 1500)
     assert DEEPSEEK_V3.with_layers(2).moe_layers == 0
     with pytest.raises(ValueError, match="layers"):
         DEEPSEEK_V3.with_layers(0)
+
+
+def test_a_simulated_cell_queues_where_the_whole_one_does(shipped):
+    for name in LAYOUTS:
+        whole, simulated = shipped[name], shipped[f"simulated-{name}"]
+        for one, other in zip(cells(whole, Tier.FULL), cells(simulated, Tier.FULL), strict=True):
+            asked = one.workload, one.batch, one.isl, one.osl
+            scaled = other.workload, other.batch, other.isl, other.osl
+            assert bounds_for(whole, *asked).keys() == bounds_for(simulated, *scaled).keys()
 
 
 def test_options_that_leave_fewer_running_lift_the_tpot_bound(shipped):
