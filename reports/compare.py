@@ -45,7 +45,7 @@ _WIDTH = 160  # characters, where the output is no terminal
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the comparison and returns the exit status."""
     options = _parser().parse_args(argv)
-    names = _names(options.runs)
+    names = names_of(options.runs)
     read = {name: read_results(path) for name, path in zip(names, options.runs, strict=True)}
     unreadable = [n for n, results in read.items() if not observations(results, n)]
     if unreadable or not 0 < options.base < len(read):
@@ -144,7 +144,7 @@ def _faults(read: dict[str, Results], new: Sequence[str]) -> list[str]:
     return lines
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
+def names_of(paths: Sequence[Path]) -> list[str]:
     """A short name for each run: its folder, with more of the path where two are called alike."""
     folders = [path.resolve() if path.is_dir() else path.resolve().parent for path in paths]
     names = [folder.name for folder in folders]

@@ -8,82 +8,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from reports_runs import NAME, SPEEDS, record_run
 
-from acceptance.deployments.schema import Lane
-from acceptance.judging.calibration import calibrate
-from acceptance.judging.judge import judge
-from acceptance.judging.judgement import Kind, Limit, Measurement
 from reports.compare import main, markdown
-from reports.observing import observations
-from reports.reading import read_results
-from reports.recorder import Recorder
-from reports.schema import (
-    Check,
-    GpuIdentity,
-    JudgementRecord,
-    RunRecord,
-    SelectedDeployment,
-    ServerRecord,
-    Trace,
-)
 
 ROOT = Path(__file__).parents[2]
-NAME = "fp8-8xh200-tp-ep"
-SPEEDS = {"tpot_mean_ms": 20.0, "output_throughput": 800.0, "ttft_median_ms": 300.0}
 
 
 @pytest.fixture
 def record(tmp_path):
-    """Writes a run of one cell; speeds by metric, None leaves one out."""
+    """Writes a run of one cell; see record_run."""
 
-    def write(name: str, *, vllm: str = "0.32.0", faults: int = 0, **speeds: float | None):
-        recorder = Recorder(tmp_path / name)
-        recorder.start(
-            RunRecord(
-                time=1.0,
-                suite_version="0.1",
-                suite_commit="0123456789abcdef",
-                host="node-1",
-                vllm=vllm,
-                gpus=(GpuIdentity(name="NVIDIA H200"),) * 8,
-                deployments=(SelectedDeployment(name=NAME, digest="abc", lane=Lane.FULL),),
-            )
-        )
-        for metric, value in {**SPEEDS, **speeds}.items():
-            if value is not None:
-                recorder.write(line(metric, value))
-        recorder.write(right())
-        for _ in range(faults):
-            trace = Trace(cause="CUDA error")
-            recorder.write(ServerRecord(time=2.0, deployment=NAME, outcome="failed", trace=trace))
-        return tmp_path / name
+    def write(name: str, **more):
+        return record_run(tmp_path / name, **more)
 
     return write
-
-
-def line(metric: str, value: float) -> JudgementRecord:
-    return JudgementRecord(
-        time=2.0,
-        check=Check(
-            deployment=NAME,
-            lane=Lane.FULL,
-            profile="benchmark",
-            area="performance",
-            check="performance/test_matrix.py::test_x",
-            variant="balanced-b16",
-        ),
-        judgement=judge(Measurement(name=metric, value=value, unit="u"), None),
-        conditions={"workload": "balanced", "batch": 16, "lane": "full"},
-    )
-
-
-def right() -> JudgementRecord:
-    limit = Limit(kind=Kind.EXPECTED, expected="same", source="s")
-    return JudgementRecord(
-        time=2.0,
-        check=Check(deployment=NAME, area="correctness", check="correctness/test_c.py::test_c"),
-        judgement=judge(Measurement(name="texts", value="same"), limit),
-    )
 
 
 def test_equal_runs_exit_zero_and_show_every_gating_speed(record, capsys):
@@ -159,21 +98,6 @@ def test_runs_of_one_name_are_told_apart(record, capsys):
     assert main([str(one), str(record("b/run"))]) == 0
     assert main([str(one), str(one)]) == 0
     assert "run#2" in capsys.readouterr().out
-
-
-def test_what_was_recorded_can_be_calibrated_from(record):
-    import datetime
-
-    seen = []
-    for number in range(5):
-        run = record(f"run-{number}", tpot_mean_ms=20.0 + number / 100)
-        seen += observations(read_results(run), f"run-{number}")
-    made = calibrate(seen, today=datetime.date(2026, 11, 24)).references
-    assert {entry.metric for entry in made} == set(SPEEDS)
-    assert made[0].source == (
-        "calibrated: median of runs run-0, run-1, run-2, run-3, run-4; "
-        "digest abc, vllm 0.32.0, gpus 8x NVIDIA H200"
-    )
 
 
 def test_command_line(record):
