@@ -108,7 +108,7 @@ def _short(name: str, judged: Sequence[Judged], selected: bool) -> list[str]:
     groups: dict[tuple[Outcome, str], list[str]] = {}
     for one in judged:
         if one.required and one.outcome in _SAID:
-            groups.setdefault((one.outcome, one.reason), []).append(_what(one))
+            groups.setdefault((one.outcome, _root(one)), []).append(_what(one))
     for outcome in _SAID:
         for (kind, reason), whats in groups.items():
             if kind is outcome:
@@ -117,6 +117,11 @@ def _short(name: str, judged: Sequence[Judged], selected: bool) -> list[str]:
                 because = f": {reason}" if reason else ""
                 lines.append(f"{_label(name)}: {told}{more} {_SAID[outcome]}{because}")
     return lines
+
+
+def _root(one: Judged) -> str:
+    """The reason, without the distances that make every ungated value's its own."""
+    return one.reason.partition(";")[0] if one.outcome is Outcome.UNGATED else one.reason
 
 
 def _tally(

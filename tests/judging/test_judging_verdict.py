@@ -118,6 +118,13 @@ def test_equal_reasons_are_told_once():
     assert verdict.reasons == ("d: c0, c1, c2 and 6 more not run: no server",)
 
 
+def test_ungated_values_are_told_once_whatever_their_distances():
+    reasons = [f"no reference gates it; advisory: {number} ms" for number in range(5)]
+    cells = [judged(Outcome.UNGATED, check=f"c{n}", reason=r) for n, r in enumerate(reasons)]
+    (reason,) = decide(facts(judged(), *cells)).reasons
+    assert reason.endswith("and 2 more without a reference: no reference gates it")
+
+
 def test_pytest_codes_are_kept():
     assert exit_status(decide(facts(judged())), 5) == 5
     assert exit_status(decide(Facts()), 2) == 2
