@@ -61,6 +61,12 @@ class BenchWorker:
         with contextlib.suppress(ObservationError):
             self.start()
 
+    def wait_ready(self, check: Callable[[], None] = lambda: None) -> None:
+        """Waits until vLLM is imported. Raises ObservationError when it cannot be."""
+        self.start()
+        assert self._process is not None
+        self._process.wait_ready(check)
+
     def prepare(self, target: Target, cells: Sequence[Cell]) -> None:
         """Has the cells' prompts made meanwhile, in this order."""
         self.begin()

@@ -15,11 +15,11 @@ import psutil
 import pytest
 from load_fakes import CountingServer, FakeTarget, all_failed, tool_json
 
-from acceptance.errors import ObservationError, ServerError
+from acceptance.errors import InputError, ObservationError, ServerError
 from acceptance.load import counters
 from acceptance.load.bench import run_cell as measure
 from acceptance.load.cellrun import CellRun
-from acceptance.load.cli import CliEngine
+from acceptance.load.cli import CliEngine, find_rust_client
 from acceptance.load.command import command, environment
 from acceptance.load.validity import check
 from acceptance.load.warmup import WarmRule
@@ -260,3 +260,32 @@ def test_the_client_does_not_outlive_a_killed_parent(
         parent.kill()
         parent.wait()
     assert eventually(lambda: gone(*map(int, pids.read_text().split())), 15)
+
+
+def test_the_rust_client_is_asked_for_by_name_alone(
+    target: FakeTarget, cell: Cell, counting_server: CountingServer, tmp_path: Path
+):
+    engine = CliEngine(rust=True)
+    (run,) = measure(target, cell, tmp_path, engine, warm=WarmRule(least=1, most=1))
+    assert run.engine == "rust"
+    assert "rust 1" in run.client_log.read_text()
+
+
+def test_the_rust_client_is_found_beside_vllm_or_where_the_caller_says(
+    target: FakeTarget, tmp_path: Path
+):
+    python = tmp_path / "venv" / "bin" / "python"
+    target.vllm.python = str(python)
+    with pytest.raises(InputError, match="no Rust benchmark client") as caught:
+        find_rust_client(target.vllm)
+    assert "--load-engine worker" in caught.value.hint
+    binary = tmp_path / "venv" / "lib" / "python3.12" / "site-packages" / "vllm" / "vllm-rs"
+    binary.parent.mkdir(parents=True)
+    binary.write_text("")
+    with pytest.raises(InputError):  # there, but nobody may run it
+        find_rust_client(target.vllm)
+    binary.chmod(0o755)
+    assert find_rust_client(target.vllm, "auto") == binary
+    assert find_rust_client(target.vllm, str(binary)) == binary
+    with pytest.raises(InputError):
+        find_rust_client(target.vllm, str(tmp_path / "elsewhere"))

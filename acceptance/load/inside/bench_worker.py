@@ -90,11 +90,7 @@ class Tool:
         """One run of the tool, which writes its own file; what the client itself went through."""
         args = self._parse(argv)
         self._wanted = prompts_key(argv)
-        gc.collect()
-        try:
-            result, looks = asyncio.run(_watched(self._serve["main_async"](args)))
-        finally:
-            gc.unfreeze()  # the tool freezes everything for good, being about to end
+        result, looks = asyncio.run(_watched(self._serve["main_async"](args)))
         start = min(result.get("start_times") or [0.0])
         return load_of(looks, start, start + result["duration"])
 
@@ -251,6 +247,10 @@ def main() -> None:
         return
     channel.say(said="ready", seconds=round(time.monotonic() - began, 3))
     while True:
+        # Now, when nobody waits: the tool itself collects before it sends anything, and to look
+        # through all that vLLM imports takes it half a second.
+        gc.collect()
+        gc.freeze()
         order = channel.order()
         channel.say(**obey(tool, order), id=order["id"])
 
