@@ -1,25 +1,18 @@
-"""The memory checks of GPUs: two H200 that are as they should be, and one fault each."""
+"""The headroom checks: two H200 with enough left free, and one fault each."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from packaging.version import Version
 from proofs import broken, healthy
+from suites_gpus import A, Gpus, gpu_world
 from suites_world import World, deployment
 
 import suites.memory.test_headroom as headroom
-import suites.memory.test_health as health
-from acceptance.gpus.events import GpuEvent
-from acceptance.gpus.health import BEFORE, DURING, Finding
-from acceptance.gpus.kv import GIB
-from acceptance.gpus.probe import ClockReasons, Unobservable
-from acceptance.gpus.telemetry import Span, Telemetry
 from acceptance.judging.judgement import Outcome
 from acceptance.serving.facts import Facts
 from acceptance.serving.metrics import Metrics, parse
@@ -30,64 +23,6 @@ from reports.checks import JudgementFailed
 if TYPE_CHECKING:
     from pathlib import Path
 
-A, B = "GPU-a", "GPU-b"
-TOTAL = 141 * GIB
-
-
-@dataclass
-class Gpus:
-    """A GpuWatch of two GPUs, by what NVML told. free: GiB of each, second after second from 1 on;
-    ready at 3, the first cell measured at 5 and the second at 6."""
-
-    free: list[tuple[float | None, float | None]] = field(
-        default_factory=lambda: [(140, 140), (12, 12), (12, 12), (11, 11), (11, 11), (11, 11)]
-    )
-    events: list[tuple[float, GpuEvent]] = field(default_factory=list)
-    reasons: list[int] = field(default_factory=lambda: [0, 0, 4, 4])
-    uncorrected: list[int] = field(default_factory=lambda: [7, 7])
-    registered: Any = ("xid", "ecc")
-    before: dict[str, list[Finding]] = field(
-        default_factory=lambda: {
-            check: [
-                Finding(check, gpu, True, "as it should be", "so") for gpu in ("GPU 0", "GPU 1")
-            ]
-            for check in BEFORE
-        }
-    )
-    gpus: tuple[str, ...] = (A, B)
-    cells: dict[str, float] = field(
-        default_factory=lambda: {"prompt-heavy-b1": 5, "balanced-b1": 6}
-    )
-    began: float = 0
-    starting: Span = field(default_factory=lambda: Span(0, 3))
-    serving: Span = field(default_factory=lambda: Span(3, 9))
-    names: dict[str, str] = field(default_factory=lambda: {A: "GPU 0", B: "GPU 1"})
-    taken: dict[str, int] = field(default_factory=lambda: {A: GIB, B: GIB})
-    probe: Any = None
-
-    def telemetry(self) -> Telemetry:
-        told = [
-            {
-                "t": moment,
-                "gpu": gpu,
-                "clock_reasons": reasons,
-                "ecc_uncorrected": self.uncorrected[min(moment, len(self.uncorrected)) - 1],
-                "rows": [0, 0, False, False],
-                "thermal_ns": 0,
-            }
-            for moment, reasons in enumerate(self.reasons, 1)
-            for gpu in self.names
-        ]
-        rows = [tuple(None if gib is None else int(gib * GIB) for gib in row) for row in self.free]
-        return Telemetry(
-            gpus=(A, B),
-            total={A: TOTAL, B: TOTAL},
-            registered=dict.fromkeys((A, B), self.registered),
-            memory=[(float(moment), row) for moment, row in enumerate(rows, 1)],
-            rest=told,
-            events=self.events,
-        )
-
 
 @pytest.fixture
 def gpus() -> Gpus:
@@ -96,8 +31,7 @@ def gpus() -> Gpus:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """A deployment of several GPUs that needs 1 GiB of each left free."""
-    return World(deployment("fp8-8xh200-tp-ep", memory={"headroom_floor_gib": 1.0}), tmp_path)
+    return gpu_world(tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -298,135 +232,3 @@ def test_graphs_that_nobody_tells_of(world: World, gpus: Gpus) -> None:
     world.deployment = deployment("fp8-8xh200-tp-ep", options={"enforce_eager": True})
     with pytest.raises(OptionalSkip):
         graphs(world, gpus, {"Worker_TP0": 9.0}, {"Worker_TP0": 1.0})
-
-
-class TestFit:
-    """test_gpus_are_fit."""
-
-    def check(self, world: World, gpus: Gpus, check: str) -> None:
-        health.test_gpus_are_fit(check, world.deployment, gpus, world.record_check)  # type: ignore[arg-type]
-
-    @healthy(health.test_gpus_are_fit)
-    @pytest.mark.parametrize("check", BEFORE)
-    def test_they_are(self, world: World, gpus: Gpus, check: str) -> None:
-        self.check(world, gpus, check)
-        assert world.seen["actual"] == "GPU 0: as it should be; GPU 1: as it should be"
-
-    @broken(health.test_gpus_are_fit)
-    @pytest.mark.parametrize("check", BEFORE)
-    def test_one_is_not(self, world: World, gpus: Gpus, check: str) -> None:
-        gpus.before[check][1] = Finding(check, "GPU 1", False, "capped to 350 W", "700 W")
-        with pytest.raises(
-            AssertionError, match="hardware: GPU 1: capped to 350 W, expected 700 W"
-        ):
-            self.check(world, gpus, check)
-
-    @broken(health.test_gpus_are_fit)
-    def test_it_cannot_be_seen(self, world: World, gpus: Gpus) -> None:
-        gpus.before["nvlink"][0] = Finding("nvlink", "GPU 0", None, "not supported", "links up")
-        with pytest.raises(OptionalSkip, match="nvlink is not observable here"):
-            self.check(world, gpus, "nvlink")
-        world.deployment = deployment("fp8-8xh200-tp-ep", health={"observe": ("nvlink",)})
-        with pytest.raises(pytest.skip.Exception, match="gpus is not observable") as skip:
-            self.check(world, gpus, "nvlink")
-        assert not isinstance(skip.value, OptionalSkip)
-
-    def test_one_gpu_has_no_peers(self, world: World, gpus: Gpus) -> None:
-        gpus.before["p2p"] = []
-        with pytest.raises(OptionalSkip, match="no peers"):
-            self.check(world, gpus, "p2p")
-
-
-class TestDuring:
-    """test_nothing_happened_to_the_gpus and test_power_cap_is_shown."""
-
-    def check(self, world: World, gpus: Gpus, check: str) -> None:
-        health.test_nothing_happened_to_the_gpus(
-            check,
-            world.deployment,
-            gpus,
-            world.record_check,  # type: ignore[arg-type]
-        )
-
-    @healthy(health.test_nothing_happened_to_the_gpus)
-    @pytest.mark.parametrize("check", DURING)
-    def test_nothing_did(self, world: World, gpus: Gpus, check: str) -> None:
-        """Old ECC errors are not this run's, and the software power cap is no fault."""
-        self.check(world, gpus, check)
-
-    @broken(health.test_nothing_happened_to_the_gpus)
-    @pytest.mark.parametrize(
-        ("check", "fault"),
-        [
-            ("xid", {"events": [(4.0, GpuEvent(B, "xid", 94))]}),
-            ("ecc_errors", {"uncorrected": [7, 8]}),
-            ("throttling", {"reasons": [0, int(ClockReasons.HW_THERMAL), 0]}),
-        ],
-    )
-    def test_something_did(
-        self, world: World, gpus: Gpus, check: str, fault: dict[str, Any]
-    ) -> None:
-        for name, value in fault.items():
-            setattr(gpus, name, value)
-        with pytest.raises(AssertionError, match="GPU 1"):
-            self.check(world, gpus, check)
-
-    def test_events_that_could_not_be_registered(self, world: World, gpus: Gpus) -> None:
-        gpus.registered = Unobservable("events", "NVML_ERROR_NOT_SUPPORTED")
-        with pytest.raises(OptionalSkip, match="xid is not observable here"):
-            self.check(world, gpus, "xid")
-
-    @healthy(health.test_power_cap_is_shown)
-    def test_the_power_cap_is_shown(self, world: World, gpus: Gpus) -> None:
-        health.test_power_cap_is_shown(gpus, world.judge)  # type: ignore[arg-type]
-        shown = world.judged["power_capped_share"]
-        assert (shown.outcome, shown.required) == (Outcome.UNGATED, False)
-        assert shown.measurement.value == 1
-
-    @broken(health.test_power_cap_is_shown)
-    def test_a_power_cap_that_nobody_could_read_is_no_zero(self, world: World, gpus: Gpus) -> None:
-        gpus.reasons = []
-        health.test_power_cap_is_shown(gpus, world.judge)  # type: ignore[arg-type]
-        shown = world.judged["power_capped_share"]
-        assert (shown.outcome, shown.measurement.value) == (Outcome.INVALID, None)
-
-
-class TestBack:
-    """test_memory_comes_back."""
-
-    def check(self, world: World, gpus: Gpus, answers: dict[str, Any], monkeypatch: Any) -> Any:
-        ended = []
-
-        def returned(probe: Any, taken: dict[str, int], timeout: float) -> dict[str, Any]:
-            assert taken == gpus.taken
-            assert ended or server.ended
-            return answers
-
-        server = world.server(version=Version("0.32.0"))
-        monkeypatch.setattr(health, "end_idle", ended.append)
-        monkeypatch.setattr(health, "returned", returned)
-        health.test_memory_comes_back(server, world.deployment, gpus, world.judge)  # type: ignore[arg-type]
-        return ended
-
-    @healthy(health.test_memory_comes_back)
-    def test_it_does(self, world: World, gpus: Gpus, monkeypatch: pytest.MonkeyPatch) -> None:
-        ended = self.check(world, gpus, {A: (2.0, 0), B: (3.0, GIB // 8)}, monkeypatch)
-        assert len(ended) == 1, "a server that nothing ended is ended first"
-        assert world.outcomes == {"memory_kept_gib": Outcome.PASS}
-
-    @broken(health.test_memory_comes_back)
-    @pytest.mark.parametrize(
-        ("answer", "outcome"),
-        [((30.0, 128 * GIB), Outcome.FAIL), (Unobservable("GPU is lost"), Outcome.INVALID)],
-    )
-    def test_it_does_not(
-        self,
-        world: World,
-        gpus: Gpus,
-        monkeypatch: pytest.MonkeyPatch,
-        answer: Any,
-        outcome: Outcome,
-    ) -> None:
-        with pytest.raises(JudgementFailed, match="memory_kept_gib"):
-            self.check(world, gpus, {A: (2.0, 0), B: answer}, monkeypatch)
-        assert world.outcomes == {"memory_kept_gib": outcome}

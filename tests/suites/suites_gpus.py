@@ -1,0 +1,80 @@
+"""Two made-up H200 under a server, as the memory checks see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from suites_world import World, deployment
+
+from acceptance.gpus.health import BEFORE, Finding
+from acceptance.gpus.kv import GIB
+from acceptance.gpus.telemetry import Span, Telemetry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from acceptance.gpus.events import GpuEvent
+
+A, B = "GPU-a", "GPU-b"
+TOTAL = 141 * GIB
+
+
+@dataclass
+class Gpus:
+    """A GpuWatch of two GPUs, by what NVML told. free: GiB of each, second after second from 1 on;
+    ready at 3, the first cell measured at 5 and the second at 6."""
+
+    free: list[tuple[float | None, float | None]] = field(
+        default_factory=lambda: [(140, 140), (12, 12), (12, 12), (11, 11), (11, 11), (11, 11)]
+    )
+    events: list[tuple[float, GpuEvent]] = field(default_factory=list)
+    reasons: list[int] = field(default_factory=lambda: [0, 0, 4, 4])
+    uncorrected: list[int] = field(default_factory=lambda: [7, 7])
+    registered: Any = ("xid", "ecc")
+    before: dict[str, list[Finding]] = field(
+        default_factory=lambda: {
+            check: [
+                Finding(check, gpu, True, "as it should be", "so") for gpu in ("GPU 0", "GPU 1")
+            ]
+            for check in BEFORE
+        }
+    )
+    gpus: tuple[str, ...] = (A, B)
+    cells: dict[str, float] = field(
+        default_factory=lambda: {"prompt-heavy-b1": 5, "balanced-b1": 6}
+    )
+    began: float = 0
+    starting: Span = field(default_factory=lambda: Span(0, 3))
+    serving: Span = field(default_factory=lambda: Span(3, 9))
+    names: dict[str, str] = field(default_factory=lambda: {A: "GPU 0", B: "GPU 1"})
+    taken: dict[str, int] = field(default_factory=lambda: {A: GIB, B: GIB})
+    probe: Any = None
+
+    def telemetry(self) -> Telemetry:
+        told = [
+            {
+                "t": moment,
+                "gpu": gpu,
+                "clock_reasons": reasons,
+                "ecc_uncorrected": self.uncorrected[min(moment, len(self.uncorrected)) - 1],
+                "rows": [0, 0, False, False],
+                "thermal_ns": 0,
+            }
+            for moment, reasons in enumerate(self.reasons, 1)
+            for gpu in self.names
+        ]
+        rows = [tuple(None if gib is None else int(gib * GIB) for gib in row) for row in self.free]
+        return Telemetry(
+            gpus=(A, B),
+            total={A: TOTAL, B: TOTAL},
+            registered=dict.fromkeys((A, B), self.registered),
+            memory=[(float(moment), row) for moment, row in enumerate(rows, 1)],
+            rest=told,
+            events=self.events,
+        )
+
+
+def gpu_world(run_dir: Path) -> World:
+    """A deployment of several GPUs that needs 1 GiB of each left free."""
+    return World(deployment("fp8-8xh200-tp-ep", memory={"headroom_floor_gib": 1.0}), run_dir)
