@@ -36,6 +36,7 @@ MODULE = "acceptance.load.inside.bench_worker"
 POLL = 0.5  # seconds between looks at worker and server
 GRACE = 2.0  # seconds from SIGTERM to SIGKILL
 START = 300.0  # seconds for the import: 8 to 45 on an idle machine, and it need not be idle
+UNFIT = "cannot use this vLLM's benchmark code"
 FALLBACK = "--load-engine cli runs the same client as a command of its own for every cell"
 
 
@@ -49,9 +50,15 @@ class BenchWorker:
         self._vllm, self._env, self._log = vllm, env, log
         self._numbers = itertools.count(1)
         self._process: _Process | None = None
+        self._unfit = ""
 
     def start(self) -> None:
-        """Starts importing; does not wait for it. Raises ObservationError when it cannot start."""
+        """Starts importing; does not wait for it. Raises ObservationError when it cannot start,
+        and when it has already found that this vLLM is not for it."""
+        if self._process is not None and self._process.unfit:
+            self._unfit = self._process.unfit
+        if self._unfit:
+            raise _failed(UNFIT, self._unfit, self._vllm, self._log)
         if self._process is None or self._process.over:
             self.close()
             self._process = _Process(self._vllm, self._env, self._log)
@@ -99,6 +106,7 @@ class BenchWorker:
             process.order({**order, "log": str(log.resolve()), "key": target.api_key})
             answer = process.wait_for(number, deadline, check, asked, log)
         except BaseException:
+            self._unfit = process.unfit
             self.close()  # it may be in the middle of a run, which must not go on
             raise
         if answer["said"] != "done":
@@ -121,12 +129,11 @@ class _Process:
     """One life of the worker. It ends with this process, by its warden and by its socket."""
 
     def __init__(self, vllm: Vllm, env: Mapping[str, str], log: Path) -> None:
-        self._log = log
-        self._asked = f"{vllm.python} -m {MODULE}"
+        self._vllm, self._log = vllm, log
         self._told = threading.Condition()
         self._deaf = False  # it says no more
         self._ready = False
-        self._unfit = ""
+        self.unfit = ""  # why this vLLM cannot be used
         self._answers: dict[int, dict[str, Any]] = {}
         self._waiting: list[dict[str, Any]] = []  # orders from before it was there
         self._channel: socket.socket | None = None
@@ -142,13 +149,13 @@ class _Process:
             self._custody = Custody(argv, _environment(env), log, _mark(), log.parent)
         except ServerError as error:
             self._clean()
-            raise self._failed("could not be started", error.cause) from error
+            raise _failed("could not be started", error.cause, vllm, log) from error
         threading.Thread(target=self._listen, daemon=True).start()
 
     @property
     def over(self) -> bool:
         """Whether it is gone, or fit for nothing."""
-        return self._deaf or bool(self._unfit) or self._custody.exited
+        return self._deaf or bool(self.unfit) or self._custody.exited
 
     def order(self, order: dict[str, Any]) -> None:
         """Sends an order; one that comes before the worker is there waits for it."""
@@ -162,14 +169,17 @@ class _Process:
     def wait_ready(self, check: Callable[[], None]) -> None:
         """Waits for the import. Raises ObservationError when it fails or takes too long."""
         limit = time.monotonic() + START
-        while not self._until(lambda: self._ready or bool(self._unfit)):
+        while not self._until(lambda: self._ready or bool(self.unfit)):
             check()
             if self._deaf:
-                raise self._failed("died while importing vLLM", last_line(self._log))
+                raise _failed(
+                    "died while importing vLLM", last_line(self._log), self._vllm, self._log
+                )
             if time.monotonic() > limit:
-                raise self._failed(f"did not import vLLM within {START:.0f} s")
-        if self._unfit:
-            raise self._failed("cannot use this vLLM's benchmark code", self._unfit)
+                late = f"did not import vLLM within {START:.0f} s"
+                raise _failed(late, "", self._vllm, self._log)
+        if self.unfit:
+            raise _failed(UNFIT, self.unfit, self._vllm, self._log)
 
     def wait_for(
         self, number: int, deadline: float, check: Callable[[], None], asked: str, log: Path
@@ -241,7 +251,7 @@ class _Process:
                 case "ready":
                     self._ready = True
                 case "unfit":
-                    self._unfit = answer["reason"]
+                    self.unfit = answer["reason"]
                 case "done" | "failed":
                     self._answers[answer["id"]] = answer
             self._told.notify_all()
@@ -250,14 +260,15 @@ class _Process:
         self._listener.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _failed(self, what: str, cause: str = "") -> ObservationError:
-        return ObservationError(
-            f"the benchmark worker {what}",
-            asked=self._asked,
-            cause=cause,
-            log=self._log,
-            hint=FALLBACK,
-        )
+
+def _failed(what: str, cause: str, vllm: Vllm, log: Path) -> ObservationError:
+    return ObservationError(
+        f"the benchmark worker {what}",
+        asked=f"{vllm.python} -m {MODULE}",
+        cause=cause,
+        log=log,
+        hint=FALLBACK,
+    )
 
 
 def _mark() -> str:

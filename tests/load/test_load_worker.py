@@ -203,10 +203,15 @@ def test_another_vllm_is_refused_with_the_way_out(
     happened: str,
     cause: str,
 ):
-    with pytest.raises(ObservationError, match=happened) as caught:
-        run(make(serve, **env), target, cell, tmp_path)
-    assert cause in caught.value.cause
-    assert "--load-engine cli" in caught.value.hint
+    engine = make(serve, **env)
+    for _ in range(2):
+        with pytest.raises(ObservationError, match=happened) as caught:
+            run(engine, target, cell, tmp_path)
+        assert cause in caught.value.cause
+        assert "--load-engine cli" in caught.value.hint
+    # What was refused once is not imported again for every cell.
+    log = (tmp_path / "worker.log").read_text()
+    assert log.count("Traceback") == (1 if happened == "cannot use" else 0)
 
 
 def test_a_missing_interpreter_is_a_named_error(
