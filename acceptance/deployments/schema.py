@@ -263,6 +263,11 @@ class Deployment(Data):
         return frozenset(names | ({self.layout.marker} if self.layout.marker else set()))
 
     @property
+    def gpus_here(self) -> int:
+        """GPUs of this host that it takes: none where they are only told to a simulation."""
+        return 0 if self.lane is Lane.SIMULATED else self.gpus.count
+
+    @property
     def digest(self) -> str:
         """12 hex digits over everything that decides what is served and how it is judged; prose
         and estimates (source, expected_minutes) are left out."""

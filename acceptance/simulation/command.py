@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
 from acceptance.deployments.command import ServerCommand, render
+from acceptance.deployments.installed import Vllm
 from acceptance.simulation.latency import constants
 
 if TYPE_CHECKING:
@@ -15,15 +17,15 @@ if TYPE_CHECKING:
 PROGRAM = ("python", "-m", "acceptance.simulation")
 
 
-def speaks() -> Version:
-    """The vLLM version whose words the simulated server speaks."""
-    return Version(constants()["server"]["version"])
+def simulated_vllm() -> Vllm:
+    """What serves in vLLM's place: its version is the one whose words it speaks."""
+    return Vllm(Version(constants()["server"]["version"]), (sys.executable,), cpu=False)
 
 
 def simulated_command(deployment: Deployment, profile: Profile, *, port: int) -> ServerCommand:
     """The recipe's command with the simulation in vLLM's place, and what it must know besides: the
-    hardware that is not there, and the declared scales. run_by() takes the interpreter."""
-    real = render(deployment, profile, speaks(), port=port)
+    hardware that is not there, and the declared scales. Run by simulated_vllm().argv."""
+    real = render(deployment, profile, simulated_vllm().version, port=port)
     scale = deployment.scale
     told = (
         *("--sim-gpu", str(deployment.gpus.kind)),

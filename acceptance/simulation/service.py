@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from acceptance.simulation.flags import Settings
 
 KEPT = 8192  # finished requests of which the truth is kept
+ROUNDING = 1e-9
 FIRST, NEXT = "vllm:time_to_first_token_seconds", "vllm:inter_token_latency_seconds"
 EACH, ALL = "vllm:request_time_per_output_token_seconds", "vllm:e2e_request_latency_seconds"
 
@@ -66,7 +67,6 @@ class Service:
         self.prefixes = Prefixes(self.block, self.kv_tokens)
         self.truth: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._requests = self._met = 0
-        self._failures = 0.0
         self._leak: list[bytearray] = []
         self._of: dict[int, Live] = {}
 
@@ -183,9 +183,8 @@ class Service:
             self.pump.hung = True
         if faults.die_after and number >= faults.die_after:
             self._die()
-        self._failures += faults.fail
-        if self._failures >= 1:
-            self._failures -= 1
+        before, now = ((n * faults.fail + ROUNDING) // 1 for n in (number - 1, number))
+        if now > before:
             raise Refused("EngineCore encountered an issue", 500, "InternalServerError")
 
     def _is_cold(self, live: Live) -> bool:
