@@ -40,28 +40,28 @@ def test_the_matrix_is_that_of_the_recipes_four_deployments() -> None:
     assert sum(len(cells(deployment, Tier.FULL)) for deployment in MATRIX) == 84
 
 
-@pytest.mark.parametrize("deployment", MATRIX, ids=lambda d: d.name)
-def test_each_imitates_its_original_and_takes_no_gpu(deployment: Deployment) -> None:
-    original = load_deployments()[deployment.name.removeprefix("simulated-")]
+@pytest.mark.parametrize("one", MATRIX, ids=lambda d: d.name)
+def test_each_imitates_its_original_and_takes_no_gpu(one: Deployment) -> None:
+    original = load_deployments()[one.name.removeprefix("simulated-")]
     for name in ("model", "precision", "gpus", "layout"):
-        assert getattr(deployment, name) == getattr(original, name)
+        assert getattr(one, name) == getattr(original, name)
     for name in ("max_num_batched_tokens", "moe_backend"):
-        assert getattr(deployment.options, name) == getattr(original.options, name)
-    assert (deployment.gpus_here, original.gpus_here) == (0, original.gpus.count)
-    assert deployment.scale.time >= 1
-    assert why_impossible(deployment, simulated_vllm().version) == []
+        assert getattr(one.options, name) == getattr(original.options, name)
+    assert (one.gpus_here, original.gpus_here) == (0, original.gpus.count)
+    assert one.scale.time >= 1
+    assert why_impossible(one, simulated_vllm().version) == []
 
 
 @pytest.mark.parametrize("profile", Profile)
-@pytest.mark.parametrize("deployment", MATRIX, ids=lambda d: d.name)
-def test_the_command_is_understood(deployment: Deployment, profile: Profile) -> None:
-    command = simulated_command(deployment, profile, port=8000)
+@pytest.mark.parametrize("one", MATRIX, ids=lambda d: d.name)
+def test_the_command_is_understood(one: Deployment, profile: Profile) -> None:
+    command = simulated_command(one, profile, port=8000)
     argv = command.run_by(simulated_vllm().argv)
     assert argv[1:4] == ("-m", "acceptance.simulation", "serve")
     settings = parse(argv[4:])
-    assert settings.layout == deployment.layout.fingerprint
-    assert (settings.served, settings.port) == (deployment.model, 8000)
+    assert settings.layout == one.layout.fingerprint
+    assert (settings.served, settings.port) == (one.model, 8000)
     assert settings.prefix_caching is (profile is Profile.SERVING)
-    assert settings.machine.gpu == deployment.gpus.kind
+    assert settings.machine.gpu == one.gpus.kind
     assert "python -m acceptance.simulation serve" in command.shell()
     assert "vllm serve" not in command.shell()
