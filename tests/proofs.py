@@ -73,8 +73,8 @@ def named() -> dict[str, set[str]]:
                 module = modules.get(node.value.id)
                 if module and node.attr.startswith("test_"):
                     found[f"{module}.{node.attr}"].add(marks.get(id(node), "named"))
-            elif isinstance(node, ast.Constant) and str(node.value).startswith("test_"):
-                for module in modules.values():
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                for module in modules.values():  # as in a table of names
                     found[f"{module}.{node.value}"].add("named")
     return found
 

@@ -203,7 +203,9 @@ def test_continuations_that_cannot_be_compared_are_no_agreement(
 
 
 @given(scorings())
-def test_an_account_is_read_back_as_it_was_written(tmp_path_factory, scored: list[Scored]) -> None:
+def test_an_account_is_read_back_as_it_was_written(
+    tmp_path_factory: pytest.TempPathFactory, scored: list[Scored]
+) -> None:
     path = tmp_path_factory.mktemp("account") / "account.json"
     account = Account(scored, [TEXT])
     account.write(path)

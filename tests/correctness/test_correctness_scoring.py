@@ -149,7 +149,7 @@ pathlib.Path(out).write_text(json.dumps(said))
 
 
 @pytest.fixture
-def asking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def asking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """reference_scores() with a module of ours in the place of transformers."""
 
     def ask(act: str, *, timeout: float = 60, python: str = sys.executable) -> Any:
@@ -162,7 +162,7 @@ def asking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     return ask
 
 
-def test_a_reference_answers_for_every_text(asking, tmp_path: Path) -> None:
+def test_a_reference_answers_for_every_text(asking: Any, tmp_path: Path) -> None:
     found = asking(HONEST)
     assert [one.name for one in found] == list(PROMPTS)
     assert all(len(one.logprobs) == len(PROMPTS[one.name]) - 1 for one in found)
@@ -183,23 +183,23 @@ def test_a_reference_answers_for_every_text(asking, tmp_path: Path) -> None:
         ("pathlib.Path(out).write_text('[]')", "TypeError"),
     ],
 )
-def test_a_reference_that_fails_is_no_reference(asking, act: str, told: str) -> None:
+def test_a_reference_that_fails_is_no_reference(asking: Any, act: str, told: str) -> None:
     with pytest.raises(ObservationError) as refused:
         asking(act)
     assert told in refused.value.cause
 
 
-def test_an_older_answer_is_not_taken_for_this_one(asking) -> None:
+def test_an_older_answer_is_not_taken_for_this_one(asking: Any) -> None:
     asking(HONEST)
     with pytest.raises(ObservationError):
         asking("pass")
 
 
-def test_a_reference_that_takes_too_long(asking) -> None:
+def test_a_reference_that_takes_too_long(asking: Any) -> None:
     with pytest.raises(ObservationError, match="did not score the texts within 0 s"):
         asking("time.sleep(60)", timeout=0.2)
 
 
-def test_an_interpreter_that_is_not_there(asking) -> None:
+def test_an_interpreter_that_is_not_there(asking: Any) -> None:
     with pytest.raises(ObservationError, match="could not be asked"):
         asking(HONEST, python="/nowhere/python")

@@ -55,7 +55,9 @@ class TestAgainstTransformers:
     """test_log_probabilities_agree_with_transformers."""
 
     @pytest.fixture
-    def check(self, world: World, prompts: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch):
+    def check(
+        self, world: World, prompts: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
+    ) -> Any:
         """The check on a stub's answers; transformers says what is true."""
 
         def reference(
@@ -84,7 +86,7 @@ class TestAgainstTransformers:
         return checking
 
     @healthy(correctness.test_log_probabilities_agree_with_transformers)
-    def test_bf16_is_no_fault(self, world: World, check) -> None:
+    def test_bf16_is_no_fault(self, world: World, check: Any) -> None:
         check(Stub(wrong=BF16))
         assert world.outcomes == {
             "prompt_logprob_abs_diff_median": Outcome.PASS,
@@ -95,14 +97,16 @@ class TestAgainstTransformers:
 
     @broken(correctness.test_log_probabilities_agree_with_transformers)
     @pytest.mark.parametrize("fault", WRONG)
-    def test_is_a_fault(self, world: World, check, fault: str) -> None:
+    def test_is_a_fault(self, world: World, check: Any, fault: str) -> None:
         with pytest.raises(JudgementFailed):
             check(WRONG[fault])
         assert set(world.outcomes.values()) & {Outcome.FAIL, Outcome.INVALID}
         assert len(world.outcomes) == 3, "all three are recorded, whichever failed"
 
     @broken(correctness.test_log_probabilities_agree_with_transformers)
-    def test_is_a_fault_of_the_reference_too(self, world: World, check, monkeypatch) -> None:
+    def test_is_a_fault_of_the_reference_too(
+        self, world: World, check: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def none(*_: Any, **__: Any) -> list[Scored]:
             raise ObservationError("transformers could not score the texts")
 
@@ -110,7 +114,7 @@ class TestAgainstTransformers:
         with pytest.raises(ObservationError):
             check(Stub())
 
-    def test_is_not_asked_of_real_weights(self, world: World, check) -> None:
+    def test_is_not_asked_of_real_weights(self, world: World, check: Any) -> None:
         world.deployment = deployment("fp8-8xh200-tp-ep")
         with pytest.raises(OptionalSkip):
             check(Stub())
@@ -119,7 +123,9 @@ class TestAgainstTransformers:
         ("known", "told"),
         [({"vllm": None}, "reference"), ({"model_path": "/nowhere/tiny"}, "checkpoint")],
     )
-    def test_is_not_observable_from_afar(self, check, known: dict[str, Any], told: str) -> None:
+    def test_is_not_observable_from_afar(
+        self, check: Any, known: dict[str, Any], told: str
+    ) -> None:
         with pytest.raises(pytest.skip.Exception, match=f"{told} is not observable") as skip:
             check(Stub(), **known)
         assert not isinstance(skip.value, OptionalSkip)
@@ -160,7 +166,7 @@ class TestLayouts:
     """other_layouts and the two checks that compare them."""
 
     @pytest.fixture
-    def compared(self, world: World, prompts: dict[str, list[int]]):
+    def compared(self, world: World, prompts: dict[str, list[int]]) -> Any:
         """The accounts of TP, by one stub, and of DP, which runs after it, by another."""
         names = ("rehearsal-tp-ep", "rehearsal-dp-ep")
         chosen = tuple(deployment(name) for name in names)
@@ -189,21 +195,21 @@ class TestLayouts:
         comparing.request = request  # type: ignore[attr-defined]
         return comparing
 
-    def test_whichever_runs_last_compares(self, world: World, compared) -> None:
+    def test_whichever_runs_last_compares(self, world: World, compared: Any) -> None:
         mine, others = compared(Stub(wrong=BF16), Stub(wrong=noisy(seed=2)))
         assert list(others) == ["rehearsal-tp-ep"]
         assert mine.scored[0].tokens == others["rehearsal-tp-ep"].scored[0].tokens
         assert len(mine.greedy) == len(texts())
         assert {len(one.tokens) for one in mine.greedy} == {correctness.GREEDY_TOKENS}
 
-    def test_a_layout_alone_has_nothing_to_be_compared_with(self, compared) -> None:
+    def test_a_layout_alone_has_nothing_to_be_compared_with(self, compared: Any) -> None:
         (tensor, _) = compared.request.config.stash[SELECTION].chosen
         compared.request.config.stash[SELECTION].chosen = (tensor, deployment("fp8-8xh200-dp-ep"))
         with pytest.raises(OptionalSkip, match="no other layout of this checkpoint"):
             compared.alone("rehearsal-tp-ep", Stub())
 
     @healthy(correctness.test_layouts_agree_on_log_probabilities)
-    def test_but_for_bf16_they_agree(self, world: World, compared) -> None:
+    def test_but_for_bf16_they_agree(self, world: World, compared: Any) -> None:
         accounts = compared(Stub(wrong=BF16), Stub(wrong=noisy(seed=2)))
         correctness.test_layouts_agree_on_log_probabilities(accounts, world.judge)
         assert world.outcomes == {
@@ -214,7 +220,7 @@ class TestLayouts:
 
     @broken(correctness.test_layouts_agree_on_log_probabilities)
     @pytest.mark.parametrize("fault", WRONG)
-    def test_they_are_apart(self, world: World, compared, fault: str) -> None:
+    def test_they_are_apart(self, world: World, compared: Any, fault: str) -> None:
         accounts = compared(Stub(), WRONG[fault])
         with pytest.raises(JudgementFailed):
             self.judge_all(world, accounts)
@@ -227,7 +233,7 @@ class TestLayouts:
         correctness.test_layouts_choose_the_same_greedy_tokens(accounts, world.judge)
 
     @broken(correctness.test_layouts_agree_on_log_probabilities)
-    def test_accounts_of_other_texts_are_no_agreement(self, world: World, compared) -> None:
+    def test_accounts_of_other_texts_are_no_agreement(self, world: World, compared: Any) -> None:
         mine, others = compared(Stub(), Stub())
         others["rehearsal-tp-ep"].scored.pop()
         with pytest.raises(ObservationError, match="different texts"):
@@ -235,7 +241,7 @@ class TestLayouts:
 
     @healthy(correctness.test_layouts_choose_the_same_greedy_tokens)
     @pytest.mark.parametrize("split", [None, (9, 0.01)], ids=["everywhere", "where it is clear"])
-    def test_the_same_tokens(self, world: World, compared, split: Any) -> None:
+    def test_the_same_tokens(self, world: World, compared: Any, split: Any) -> None:
         accounts = compared(Stub(wrong=BF16), Stub(wrong=noisy(seed=2), split=split))
         correctness.test_layouts_choose_the_same_greedy_tokens(accounts, world.judge)
         assert world.outcomes == {
@@ -244,13 +250,13 @@ class TestLayouts:
         }
 
     @broken(correctness.test_layouts_choose_the_same_greedy_tokens)
-    def test_another_token_where_the_choice_was_clear(self, world: World, compared) -> None:
+    def test_another_token_where_the_choice_was_clear(self, world: World, compared: Any) -> None:
         accounts = compared(Stub(wrong=BF16), Stub(wrong=noisy(seed=2), split=(9, 3.0)))
         with pytest.raises(JudgementFailed, match="greedy_split_gap"):
             correctness.test_layouts_choose_the_same_greedy_tokens(accounts, world.judge)
 
     @broken(correctness.test_layouts_choose_the_same_greedy_tokens)
-    def test_one_sure_split_among_many_ties(self, world: World, compared) -> None:
+    def test_one_sure_split_among_many_ties(self, world: World, compared: Any) -> None:
         """The median is blind to it; the largest is held against the noise of this very run."""
         mine, others = compared(Stub(wrong=BF16), Stub(wrong=noisy(seed=2)))
         theirs = others["rehearsal-tp-ep"]
@@ -268,7 +274,7 @@ class TestLayouts:
         }
 
     @broken(correctness.test_layouts_choose_the_same_greedy_tokens)
-    def test_noise_without_a_number_excuses_nothing(self, world: World, compared) -> None:
+    def test_noise_without_a_number_excuses_nothing(self, world: World, compared: Any) -> None:
         accounts = compared(Stub(), Stub(wrong=lost, split=(9, 0.4)))
         with pytest.raises(JudgementFailed, match="its limit is not a finite number"):
             correctness.test_layouts_choose_the_same_greedy_tokens(accounts, world.judge)

@@ -48,7 +48,7 @@ ROOM = {"headroom_gib": Outcome.PASS, "headroom_share": Outcome.PASS}
 SHOWN = {"headroom_overrun_gib": Outcome.UNGATED}
 
 
-def over(check: Any, world: World, gpus: Gpus) -> None:
+def over(check: Any, world: World, gpus: Any) -> None:
     """test_headroom_over_startup or test_headroom_over_load."""
     check(world.server(), world.deployment, gpus, world.judge)
 
@@ -58,7 +58,7 @@ OVER = (headroom.test_headroom_over_startup, headroom.test_headroom_over_load)
 
 @healthy(headroom.test_headroom_over_startup, headroom.test_headroom_over_load)
 @pytest.mark.parametrize("check", OVER)
-def test_enough_is_left_free(world: World, gpus: Gpus, check: Any) -> None:
+def test_enough_is_left_free(world: World, gpus: Any, check: Any) -> None:
     over(check, world, gpus)
     assert world.outcomes == ROOM | SHOWN
     gating = [r.judgement for r in world.records if r.judgement.required]
@@ -71,7 +71,7 @@ def test_enough_is_left_free(world: World, gpus: Gpus, check: Any) -> None:
     ("left", "outcome"), [(0.75, Outcome.FAIL), (None, Outcome.INVALID)], ids=["less", "unseen"]
 )
 def test_too_little_is_left_free_on_one_of_two(
-    world: World, gpus: Gpus, check: Any, left: float | None, outcome: Outcome
+    world: World, gpus: Any, check: Any, left: float | None, outcome: Outcome
 ) -> None:
     """784 MiB were free in vllm-backport#94, at one moment."""
     rows = range(len(gpus.free)) if left is None else (1, 4)
@@ -85,7 +85,7 @@ def test_too_little_is_left_free_on_one_of_two(
 class TestLongest:
     """test_headroom_over_longest_prompts."""
 
-    def check(self, world: World, gpus: Gpus, answer: Any) -> None:
+    def check(self, world: World, gpus: Any, answer: Any) -> None:
         transport = httpx.MockTransport(answer)
         with httpx.Client(transport=transport, base_url="http://server.test") as http:
             headroom.test_headroom_over_longest_prompts(
@@ -93,7 +93,7 @@ class TestLongest:
                 world.deployment,
                 gpus,
                 http,
-                world.judge,  # type: ignore[arg-type]
+                world.judge,
             )
 
     @staticmethod
@@ -112,7 +112,7 @@ class TestLongest:
         )
 
     @healthy(headroom.test_headroom_over_longest_prompts)
-    def test_all_are_served_with_memory_left(self, world: World, gpus: Gpus) -> None:
+    def test_all_are_served_with_memory_left(self, world: World, gpus: Any) -> None:
         self.check(world, gpus, self.served)
         assert world.outcomes == ROOM | SHOWN | {"longest_requests_served": Outcome.PASS}
         assert world.judged["longest_requests_served"].measurement.value == 3
@@ -128,25 +128,25 @@ class TestLongest:
         ],
         ids=["500", "400", "cut", "no JSON"],
     )
-    def test_not_all_are_served(self, world: World, gpus: Gpus, answer: httpx.Response) -> None:
+    def test_not_all_are_served(self, world: World, gpus: Any, answer: httpx.Response) -> None:
         with pytest.raises(JudgementFailed, match="longest_requests_served: 0 requests"):
             self.check(world, gpus, lambda _: answer)
 
     @broken(headroom.test_headroom_over_longest_prompts)
-    def test_they_take_what_was_to_be_left(self, world: World, gpus: Gpus) -> None:
+    def test_they_take_what_was_to_be_left(self, world: World, gpus: Any) -> None:
         gpus.free[4] = (0.5, 11)
         with pytest.raises(JudgementFailed, match="headroom_gib"):
             self.check(world, gpus, self.served)
 
-    def test_a_length_that_nobody_knows(self, world: World, gpus: Gpus) -> None:
+    def test_a_length_that_nobody_knows(self, world: World, gpus: Any) -> None:
         world.deployment = deployment("fp8-8xh200-tp-ep", options={"max_model_len": None})
         with pytest.raises(pytest.skip.Exception, match="log is not observable"):
             self.check(world, gpus, self.served)
 
 
 @healthy(headroom.test_memory_does_not_grow)
-def test_what_is_kept_once_is_no_leak(world: World, gpus: Gpus) -> None:
-    headroom.test_memory_does_not_grow(world.deployment, gpus, world.judge)  # type: ignore[arg-type]
+def test_what_is_kept_once_is_no_leak(world: World, gpus: Any) -> None:
+    headroom.test_memory_does_not_grow(world.deployment, gpus, world.judge)
     assert world.outcomes == {"growth_gib": Outcome.PASS, "late_growth_gib": Outcome.PASS}
     assert world.judged["growth_gib"].measurement.value == 1
 
@@ -161,23 +161,23 @@ def test_what_is_kept_once_is_no_leak(world: World, gpus: Gpus) -> None:
     ],
     ids=["at first", "and on", "unseen"],
 )
-def test_memory_that_grows(world: World, gpus: Gpus, free: list[Any], metric: str) -> None:
+def test_memory_that_grows(world: World, gpus: Any, free: list[Any], metric: str) -> None:
     gpus.free = [(11, gib) for gib in free]
     with pytest.raises(JudgementFailed, match=metric):
-        headroom.test_memory_does_not_grow(world.deployment, gpus, world.judge)  # type: ignore[arg-type]
+        headroom.test_memory_does_not_grow(world.deployment, gpus, world.judge)
 
 
-def equal(world: World, gpus: Gpus) -> None:
+def equal(world: World, gpus: Any) -> None:
     headroom.test_ranks_have_equal_headroom(
         world.server(),
         world.deployment,
         gpus,
-        world.judge,  # type: ignore[arg-type]
+        world.judge,
     )
 
 
 @healthy(headroom.test_ranks_have_equal_headroom)
-def test_ranks_that_are_alike(world: World, gpus: Gpus) -> None:
+def test_ranks_that_are_alike(world: World, gpus: Any) -> None:
     gpus.free = [(12, 12.5)]
     equal(world, gpus)
     assert world.outcomes == {"headroom_imbalance_gib": Outcome.PASS}
@@ -191,7 +191,7 @@ def test_ranks_that_are_alike(world: World, gpus: Gpus) -> None:
     ("free", "outcome"), [((9, 12), Outcome.FAIL), ((9, None), Outcome.INVALID)]
 )
 def test_a_rank_that_holds_something_else(
-    world: World, gpus: Gpus, free: tuple[Any, Any], outcome: Outcome
+    world: World, gpus: Any, free: tuple[Any, Any], outcome: Outcome
 ) -> None:
     gpus.free = [free]
     with pytest.raises(JudgementFailed):
@@ -199,18 +199,18 @@ def test_a_rank_that_holds_something_else(
     assert world.outcomes == {"headroom_imbalance_gib": outcome}
 
 
-def graphs(world: World, gpus: Gpus, actual: dict[str, float], estimated: dict[str, float]) -> None:
+def graphs(world: World, gpus: Any, actual: dict[str, float], estimated: dict[str, float]) -> None:
     facts = Facts(graph_pool_actual=actual, graph_pool_estimated=estimated)
     headroom.test_graph_memory_is_as_estimated(
         world.server(startup=Startup(facts=facts)),
         world.deployment,
-        gpus,  # type: ignore[arg-type]
+        gpus,
         world.judge,
     )
 
 
 @healthy(headroom.test_graph_memory_is_as_estimated)
-def test_graphs_within_their_estimate(world: World, gpus: Gpus) -> None:
+def test_graphs_within_their_estimate(world: World, gpus: Any) -> None:
     graphs(
         world, gpus, {"Worker_TP0": 1.2, "Worker_TP1": 1.1}, {"Worker_TP0": 1.0, "Worker_TP1": 1}
     )
@@ -218,14 +218,14 @@ def test_graphs_within_their_estimate(world: World, gpus: Gpus) -> None:
 
 
 @broken(headroom.test_graph_memory_is_as_estimated)
-def test_graphs_beyond_their_estimate(world: World, gpus: Gpus) -> None:
+def test_graphs_beyond_their_estimate(world: World, gpus: Any) -> None:
     with pytest.raises(JudgementFailed, match="graph_overshoot_gib: 1 GiB"):
         graphs(
             world, gpus, {"Worker_TP0": 1.0, "Worker_TP1": 2}, {"Worker_TP0": 1, "Worker_TP1": 1}
         )
 
 
-def test_graphs_that_nobody_tells_of(world: World, gpus: Gpus) -> None:
+def test_graphs_that_nobody_tells_of(world: World, gpus: Any) -> None:
     with pytest.raises(pytest.skip.Exception, match="log is not observable") as skip:
         graphs(world, gpus, {"Worker_TP0": 1.0}, {})
     assert not isinstance(skip.value, OptionalSkip)

@@ -36,18 +36,18 @@ def world(tmp_path: Path) -> World:
 class TestFit:
     """test_gpus_are_fit."""
 
-    def check(self, world: World, gpus: Gpus, check: str) -> None:
-        health.test_gpus_are_fit(check, world.deployment, gpus, world.record_check)  # type: ignore[arg-type]
+    def check(self, world: World, gpus: Any, check: str) -> None:
+        health.test_gpus_are_fit(check, world.deployment, gpus, world.record_check)
 
     @healthy(health.test_gpus_are_fit)
     @pytest.mark.parametrize("check", BEFORE)
-    def test_they_are(self, world: World, gpus: Gpus, check: str) -> None:
+    def test_they_are(self, world: World, gpus: Any, check: str) -> None:
         self.check(world, gpus, check)
         assert world.seen["actual"] == "GPU 0: as it should be; GPU 1: as it should be"
 
     @broken(health.test_gpus_are_fit)
     @pytest.mark.parametrize("check", BEFORE)
-    def test_one_is_not(self, world: World, gpus: Gpus, check: str) -> None:
+    def test_one_is_not(self, world: World, gpus: Any, check: str) -> None:
         gpus.before[check][1] = Finding(check, "GPU 1", False, "capped to 350 W", "700 W")
         with pytest.raises(
             AssertionError, match="hardware: GPU 1: capped to 350 W, expected 700 W"
@@ -55,7 +55,7 @@ class TestFit:
             self.check(world, gpus, check)
 
     @broken(health.test_gpus_are_fit)
-    def test_it_cannot_be_seen(self, world: World, gpus: Gpus) -> None:
+    def test_it_cannot_be_seen(self, world: World, gpus: Any) -> None:
         gpus.before["nvlink"][0] = Finding("nvlink", "GPU 0", None, "not supported", "links up")
         with pytest.raises(OptionalSkip, match="nvlink is not observable here"):
             self.check(world, gpus, "nvlink")
@@ -64,7 +64,7 @@ class TestFit:
             self.check(world, gpus, "nvlink")
         assert not isinstance(skip.value, OptionalSkip)
 
-    def test_one_gpu_has_no_peers(self, world: World, gpus: Gpus) -> None:
+    def test_one_gpu_has_no_peers(self, world: World, gpus: Any) -> None:
         gpus.before["p2p"] = []
         with pytest.raises(OptionalSkip, match="no peers"):
             self.check(world, gpus, "p2p")
@@ -73,17 +73,17 @@ class TestFit:
 class TestDuring:
     """test_nothing_happened_to_the_gpus and test_power_cap_is_shown."""
 
-    def check(self, world: World, gpus: Gpus, check: str) -> None:
+    def check(self, world: World, gpus: Any, check: str) -> None:
         health.test_nothing_happened_to_the_gpus(
             check,
             world.deployment,
             gpus,
-            world.record_check,  # type: ignore[arg-type]
+            world.record_check,
         )
 
     @healthy(health.test_nothing_happened_to_the_gpus)
     @pytest.mark.parametrize("check", DURING)
-    def test_nothing_did(self, world: World, gpus: Gpus, check: str) -> None:
+    def test_nothing_did(self, world: World, gpus: Any, check: str) -> None:
         """Old ECC errors are not this run's, and the software power cap is no fault."""
         self.check(world, gpus, check)
 
@@ -97,29 +97,29 @@ class TestDuring:
         ],
     )
     def test_something_did(
-        self, world: World, gpus: Gpus, check: str, fault: dict[str, Any]
+        self, world: World, gpus: Any, check: str, fault: dict[str, Any]
     ) -> None:
         for name, value in fault.items():
             setattr(gpus, name, value)
         with pytest.raises(AssertionError, match="GPU 1"):
             self.check(world, gpus, check)
 
-    def test_events_that_could_not_be_registered(self, world: World, gpus: Gpus) -> None:
+    def test_events_that_could_not_be_registered(self, world: World, gpus: Any) -> None:
         gpus.registered = Unobservable("events", "NVML_ERROR_NOT_SUPPORTED")
         with pytest.raises(OptionalSkip, match="xid is not observable here"):
             self.check(world, gpus, "xid")
 
     @healthy(health.test_power_cap_is_shown)
-    def test_the_power_cap_is_shown(self, world: World, gpus: Gpus) -> None:
-        health.test_power_cap_is_shown(gpus, world.judge)  # type: ignore[arg-type]
+    def test_the_power_cap_is_shown(self, world: World, gpus: Any) -> None:
+        health.test_power_cap_is_shown(gpus, world.judge)
         shown = world.judged["power_capped_share"]
         assert (shown.outcome, shown.required) == (Outcome.UNGATED, False)
         assert shown.measurement.value == 1
 
     @broken(health.test_power_cap_is_shown)
-    def test_a_power_cap_that_nobody_could_read_is_no_zero(self, world: World, gpus: Gpus) -> None:
+    def test_a_power_cap_that_nobody_could_read_is_no_zero(self, world: World, gpus: Any) -> None:
         gpus.reasons = []
-        health.test_power_cap_is_shown(gpus, world.judge)  # type: ignore[arg-type]
+        health.test_power_cap_is_shown(gpus, world.judge)
         shown = world.judged["power_capped_share"]
         assert (shown.outcome, shown.measurement.value) == (Outcome.INVALID, None)
 
@@ -127,8 +127,8 @@ class TestDuring:
 class TestBack:
     """test_memory_comes_back."""
 
-    def check(self, world: World, gpus: Gpus, answers: dict[str, Any], monkeypatch: Any) -> Any:
-        ended = []
+    def check(self, world: World, gpus: Any, answers: dict[str, Any], monkeypatch: Any) -> Any:
+        ended: list[Any] = []
 
         def returned(probe: Any, taken: dict[str, int], timeout: float) -> dict[str, Any]:
             assert taken == gpus.taken
@@ -138,11 +138,11 @@ class TestBack:
         server = world.server(version=Version("0.32.0"))
         monkeypatch.setattr(health, "end_idle", ended.append)
         monkeypatch.setattr(health, "returned", returned)
-        health.test_memory_comes_back(server, world.deployment, gpus, world.judge)  # type: ignore[arg-type]
+        health.test_memory_comes_back(server, world.deployment, gpus, world.judge)
         return ended
 
     @healthy(health.test_memory_comes_back)
-    def test_it_does(self, world: World, gpus: Gpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_it_does(self, world: World, gpus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         ended = self.check(world, gpus, {A: (2.0, 0), B: (3.0, GIB // 8)}, monkeypatch)
         assert len(ended) == 1, "a server that nothing ended is ended first"
         assert world.outcomes == {"memory_kept_gib": Outcome.PASS}
@@ -155,7 +155,7 @@ class TestBack:
     def test_it_does_not(
         self,
         world: World,
-        gpus: Gpus,
+        gpus: Any,
         monkeypatch: pytest.MonkeyPatch,
         answer: Any,
         outcome: Outcome,

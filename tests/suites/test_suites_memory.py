@@ -258,8 +258,8 @@ class TestConcurrency:
     def test_length_from_the_log_where_it_is_left_to_vllm(
         self, world: World, server: Server, metrics: list[dict[str, str]]
     ) -> None:
-        changed = {"options": {"max_model_len": None}, "memory": {"max_concurrency_floor": 2.0}}
-        world.deployment = deployment(**changed)
+        memory_floor = {"max_concurrency_floor": 2.0}
+        world.deployment = deployment(options={"max_model_len": None}, memory=memory_floor)
         server.startup = Startup(facts=Facts(concurrency_length=155_344))
         memory.test_kv_cache_holds_declared_concurrency(server, world.deployment, world.judge)
         server.startup = Startup()

@@ -93,7 +93,7 @@ class TestRestarted:
     """test_restarted_server_is_the_same_and_ends_with_requests_in_flight."""
 
     @pytest.fixture
-    def check(self, world: World, monkeypatch: pytest.MonkeyPatch):
+    def check(self, world: World, monkeypatch: pytest.MonkeyPatch) -> Any:
         """The check on a second server that answers, and ends, like this."""
         ends: list[float] = []
 
@@ -131,7 +131,7 @@ class TestRestarted:
         return checking
 
     @healthy(shutdown.test_restarted_server_is_the_same_and_ends_with_requests_in_flight)
-    def test_the_same_and_in_time(self, world: World, check) -> None:
+    def test_the_same_and_in_time(self, world: World, check: Any) -> None:
         check(Shutdown(6.0, 0, (), (heard(4.0), heard(5.0, streamed=False))))
         assert world.outcomes == {
             "clients_answered_whole": Outcome.UNGATED,
@@ -153,7 +153,7 @@ class TestRestarted:
         ],
         ids=["text", "fingerprint", "no fingerprint"],
     )
-    def test_answers_differently(self, world: World, check, answer: dict[str, Any]) -> None:
+    def test_answers_differently(self, world: World, check: Any, answer: dict[str, Any]) -> None:
         with pytest.raises(AssertionError) as failed:
             check(Shutdown(6.0, 0, ()), answer)
         assert not isinstance(failed.value, JudgementFailed)
@@ -162,7 +162,7 @@ class TestRestarted:
 
     @broken(shutdown.test_restarted_server_is_the_same_and_ends_with_requests_in_flight)
     @pytest.mark.parametrize("silent", [0, 1], ids=["the first", "the last"])
-    def test_a_client_never_hears_an_end(self, world: World, check, silent: int) -> None:
+    def test_a_client_never_hears_an_end(self, world: World, check: Any, silent: int) -> None:
         clients = [heard(4.0), heard(5.0)]
         clients[silent] = heard(None, whole=False)
         with pytest.raises(JudgementFailed, match="client_end_seconds: the value is missing"):
@@ -171,7 +171,7 @@ class TestRestarted:
         assert "heard nothing" in world.judged["client_end_seconds"].measurement.evidence["clients"]
 
     @broken(shutdown.test_restarted_server_is_the_same_and_ends_with_requests_in_flight)
-    def test_a_client_hears_it_too_late(self, world: World, check) -> None:
+    def test_a_client_hears_it_too_late(self, world: World, check: Any) -> None:
         with pytest.raises(JudgementFailed, match=r"client_end_seconds: 20\.4 s, at most 20 s"):
             check(Shutdown(6.0, 0, (), (heard(4.0), heard(20.4))))
 
@@ -183,18 +183,18 @@ class TestRestarted:
             (Shutdown(21.0, 0, (), (heard(4.0),)), "shutdown_seconds"),
         ],
     )
-    def test_it_does_not_end(self, world: World, check, ended: Shutdown, metric: str) -> None:
+    def test_it_does_not_end(self, world: World, check: Any, ended: Shutdown, metric: str) -> None:
         with pytest.raises(JudgementFailed, match=metric):
             check(ended)
         assert world.outcomes[metric] is Outcome.FAIL
 
     @broken(shutdown.test_restarted_server_is_the_same_and_ends_with_requests_in_flight)
-    def test_requests_could_not_be_got_running(self, check) -> None:
+    def test_requests_could_not_be_got_running(self, check: Any) -> None:
         with pytest.raises(ServerError):
             check(ServerError("of 4 requests not every stream began"))
         assert check.ends
 
-    def test_of_somebody_else_is_not_restarted(self, check) -> None:
+    def test_of_somebody_else_is_not_restarted(self, check: Any) -> None:
         with pytest.raises(pytest.skip.Exception, match="shutdown is not observable"):
             check(Shutdown(1.0, 0, ()), custody=None)
 
