@@ -41,7 +41,7 @@ def saw(run: int, metric: str, value: float | None, **more) -> Observed:
         "identity": {"digest": "abc", "vllm": "0.32.0"},
         "area": "performance",
         "check": "suites/performance/test_matrix.py::test_x",
-        "judgement": judge(measurement, more.pop("limit", None)),
+        "judgement": more.pop("judgement", None) or judge(measurement, more.pop("limit", None)),
         "conditions": CELL,
     }
     return Observed(**{**known, **more})
@@ -146,6 +146,24 @@ def test_too_little_is_refused(observed):
 def test_one_repetition_has_no_spread():
     with pytest.raises(InputError, match="at least 2"):
         calibrate(runs(values=STEADY[:1]), today=TODAY, repetitions=1)
+
+
+def test_what_did_not_run_is_refused_when_it_was_required():
+    skipped = saw(2, "log", None).judgement
+    for required in (True, False):
+        update = {"outcome": Outcome.NOT_RUN, "required": required, "reason": "no log"}
+        extra = saw(2, "log", None, judgement=skipped.model_copy(update=update))
+        if not required:
+            assert calibrate([*runs(), extra], today=TODAY).references
+            continue
+        with pytest.raises(InputError, match="was not run in run-2: no log"):
+            calibrate([*runs(), extra], today=TODAY)
+
+
+def test_nothing_is_a_baseline_of_zero():
+    calibration = calibrate([*runs(), *runs("ttft_mean_ms", (0.0,) * 5)], today=TODAY)
+    assert only(calibration).metric == "tpot_mean_ms"
+    assert "0 is no baseline" in calibration.notes[0]
 
 
 def test_tokens_must_have_been_judged_unless_told_otherwise():

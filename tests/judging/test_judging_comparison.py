@@ -145,6 +145,24 @@ def test_a_retry_counts_and_its_first_attempt_does_not():
     second = saw("tpot_mean_ms", 20.2, "b", attempt=2)
     assert only(compare(base, [first, second])).change is Change.SAME
 
+    held = saw("tpot_mean_ms", 9.0, limit=CEILING)
+    first = saw("tpot_mean_ms", 2.0, "b", broken=BAD, limit=CEILING)
+    second = saw("tpot_mean_ms", 9.0, "b", attempt=2, limit=CEILING)
+    assert only(compare([held], [first, second])).change is Change.SAME
+    assert only(compare([held], [first])).change is Change.BROKE
+
+    again = saw("tpot_mean_ms", 9.1, "b")
+    assert only(compare(base, [saw("tpot_mean_ms", 30.0, "b"), again])).after == 9.1
+
+
+def test_a_fall_beyond_all_spread_is_a_regression_although_no_share_exceeds_one():
+    wild = group("output_throughput", 100.0, 300.0, 20.0, 500.0, 60.0)
+    line = only(compare(wild, [saw("output_throughput", 5.0, "b")]))
+    assert line.tolerance is not None
+    assert line.tolerance > 1
+    assert line.change is Change.REGRESSED
+    assert only(compare(wild, [saw("output_throughput", 50.0, "b")])).change is Change.SAME
+
 
 def test_other_software_and_hardware_are_told_once():
     def on(vllm: str, run: str) -> list[Observed]:
