@@ -170,7 +170,7 @@ def test_nothing_at_all_can_be_rendered():
 
 
 foreign = st.text() | st.sampled_from(
-    ["<script>x</script>", '"><svg onload=x>', "{{ 7*7 }}", "\x00\x1b[31m\u202e", "a" * 9000]
+    ["<script>x</script>", '"><svg onload=x>', "{{ 7191*7193 }}", "\x00\x1b[31m\u202e", "a" * 9000]
 )
 
 
@@ -183,7 +183,7 @@ def test_foreign_text_is_inert(words, outcome):
     assert made.handlers == []
     html = render_page(results)
     assert not any(char in html for char in "\x00\x1b\u202e\u2066")
-    assert "49" not in html or "49" in words
+    assert str(7191 * 7193) not in html
 
 
 @given(
