@@ -34,6 +34,7 @@ class Sink(Protocol):
 @dataclass(eq=False)
 class Job:
     """One choice of one request. prompt, output: tokens. arrived: seconds, same clock as steps.
+    ready: when the front end is done with it, see Scheduler.submit.
     cached: prompt tokens that need not be computed. delay: seconds more that its first step takes.
     active: whether it is among its engine's running. times: scheduled moment of each token."""
 
@@ -43,6 +44,7 @@ class Job:
     sink: Sink
     cached: int = 0
     delay: float = 0.0
+    ready: float = 0.0
     engine: int = -1
     active: bool = False
     computed: int = 0
@@ -104,7 +106,10 @@ class Scheduler:
         faults: Faults | None = None,
         length_scale: float = 1.0,
         time_scale: float = 1.0,
+        front_end: float | None = None,
     ) -> None:
+        """front_end: seconds that each request takes before it can be scheduled; None for the
+        declared ones."""
         self.machine = machine
         self.limits = limits
         self.faults = faults or Faults()
@@ -112,6 +117,10 @@ class Scheduler:
         self.time_scale = time_scale
         self.engines = [Engine(number) for number in range(machine.data)]
         server = constants()["server"]
+        self._front_end = time_scale * float(
+            server["front_end"] if front_end is None else front_end
+        )
+        self._free = 0.0  # moment from which the front end is
         noise = self.faults.noise
         self._noise = float(server["noise"] if noise is None else noise)
         seed = self.faults.seed
@@ -123,7 +132,9 @@ class Scheduler:
         return any(engine.waiting or engine.running for engine in self.engines)
 
     def submit(self, job: Job) -> None:
-        """Gives the job to the engine with the fewest unfinished requests."""
+        """Gives the job to the engine with the fewest unfinished requests. It is ready when the one
+        front end has read and tokenized those before it and then this one."""
+        job.ready = self._free = max(self._free, job.arrived) + self._front_end
         starved = self.faults.starved_engine
         able = [e for e in self.engines if len(self.engines) == 1 or e.number != starved]
         chosen = min(able, key=lambda e: (len(e.waiting) + len(e.running), e.number))
@@ -144,7 +155,7 @@ class Scheduler:
         if not self.busy:
             return None
         if not any(engine.running for engine in self.engines):
-            first = min(e.waiting[0].arrived for e in self.engines if e.waiting)
+            first = min(e.waiting[0].ready for e in self.engines if e.waiting)
             now = max(now, first)
         step = Step(now, now, [], [])
         loads = [self._plan_engine(engine, step) for engine in self.engines]
@@ -191,7 +202,7 @@ class Scheduler:
                 budget, used = budget - tokens, used + tokens
         while budget > 0 and engine.waiting and len(engine.running) < self.limits.seqs:
             job = engine.waiting[0]
-            if job.arrived > step.start:
+            if job.ready > step.start:
                 break
             if engine.running and used + job.prompt + job.produced > self.limits.kv_tokens:
                 break

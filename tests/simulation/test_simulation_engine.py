@@ -44,7 +44,7 @@ def burst(
     length: float = 1.0,
     time: float = 1.0,
 ) -> list[Job]:
-    scheduler = Scheduler(machine, limits, faults, length, time)
+    scheduler = Scheduler(machine, limits, faults, length, time, 0)
     return play(scheduler, [Job(prompt, output, 0.0, ignore) for _ in range(count)])
 
 
@@ -150,6 +150,15 @@ def test_a_cached_prompt_comes_sooner() -> None:
     assert warm.times[0] < cold.times[0] / 2
 
 
+def test_one_front_end_takes_requests_in_turn() -> None:
+    each = constants()["server"]["front_end"]
+    scheduler = Scheduler(TP, LIMITS, QUIET, time_scale=2)
+    jobs = [Job(10, 5, 0.0, ignore), Job(10, 5, 0.0, ignore), Job(10, 5, 7.0, ignore)]
+    play(scheduler, jobs)
+    assert [job.ready for job in jobs] == [2 * each, 4 * each, 7 + 2 * each]
+    assert all(job.times[0] > job.ready for job in jobs)
+
+
 def test_late_arrivals_join_at_the_next_step() -> None:
     scheduler = Scheduler(TP, LIMITS, QUIET)
     early, late = Job(100, 50, 0.0, ignore), Job(100, 50, 0.1, ignore)
@@ -160,7 +169,7 @@ def test_late_arrivals_join_at_the_next_step() -> None:
 
 
 def test_an_aborted_job_gets_no_more() -> None:
-    scheduler = Scheduler(TP, LIMITS, QUIET)
+    scheduler = Scheduler(TP, LIMITS, QUIET, front_end=0)
     jobs = [Job(100, 50, 0.0, ignore) for _ in range(3)]
     for job in jobs:
         scheduler.submit(job)
