@@ -239,6 +239,7 @@ class _Process:
                     return None
                 continue
             channel.settimeout(None)
+            self._clean()  # nobody else is to come, and a killed pytest cannot do it later
             with self._told:
                 for order in self._waiting:
                     channel.sendall(json.dumps(order).encode() + b"\n")

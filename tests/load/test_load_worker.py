@@ -72,7 +72,10 @@ def pid_of(engine: BenchWorker) -> int:
 def gone(pid: int, seconds: float = 15) -> bool:
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
             return True
         time.sleep(0.1)
     return False
@@ -291,6 +294,8 @@ def test_the_worker_does_not_outlive_a_killed_parent(
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
     assert psutil.pid_exists(pid)
+    address = Path(psutil.Process(pid).cmdline()[-1])
+    assert not address.parent.exists()  # nothing is left behind in the folder for such things
     parent.kill()
     parent.wait()
     assert gone(pid)
