@@ -159,5 +159,8 @@ def _ask(http: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _each(one: Any, items: Iterable[Any]) -> list[Any]:
-    with ThreadPoolExecutor(CONCURRENT) as pool:
+    pool = ThreadPoolExecutor(CONCURRENT)
+    try:
         return list(pool.map(one, items))
+    finally:  # a test that fails, or is interrupted, does not wait for requests that hang
+        pool.shutdown(wait=False, cancel_futures=True)

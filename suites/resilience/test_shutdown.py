@@ -94,7 +94,7 @@ def test_restarted_server_is_the_same_and_ends_with_requests_in_flight(
 
 
 def _identity(answer: dict[str, Any]) -> tuple[str, str | None]:
-    """Text and fingerprint. Versions before 0.25 have no fingerprint."""
+    """Text and fingerprint; None where the version has no fingerprint."""
     return answer["choices"][0]["text"], answer.get("system_fingerprint")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -89,6 +91,24 @@ def test_the_refusal_says_what_was_answered() -> None:
         pytest.raises(ObservationError, match="sign in"),
     ):
         score(client, MODEL, PROMPTS)
+
+
+def test_one_failure_does_not_wait_for_requests_that_hang() -> None:
+    over = threading.Event()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if json.loads(request.content)["prompt"] != PROMPTS["harbour"]:
+            over.wait(60)
+        return httpx.Response(500, text="EngineDeadError")
+
+    transport = httpx.MockTransport(answer)
+    client = httpx.Client(transport=transport, base_url="http://server.test")
+    try:
+        with pytest.raises(ObservationError):
+            score(client, MODEL, PROMPTS)
+        assert not over.is_set()
+    finally:
+        over.set()
 
 
 def test_greedy_tokens_come_with_their_gaps() -> None:
