@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from acceptance.simulation.bodies import Chat, Completion, token_name
-from acceptance.simulation.language import Distribution, Generated, decode, digest, piece
+from acceptance.simulation.bodies import Chat, Completion
+from acceptance.simulation.language import Distribution, Generated, decode, digest, name, piece
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +100,7 @@ def _prompt_logprobs(body: Body, prompt: list[int]) -> list[Any] | None:
 
 
 def _entry(token: int, value: float, rank: int) -> dict[str, Any]:
-    return {"logprob": value, "rank": rank, "decoded_token": token_name(token) or piece(token)}
+    return {"logprob": value, "rank": rank, "decoded_token": name(token)}
 
 
 def _logprobs(body: Body, one: Generated, part: slice) -> dict[str, Any] | None:

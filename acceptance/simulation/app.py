@@ -17,10 +17,10 @@ from acceptance.simulation.bodies import (
     Refused,
     read_asked,
     read_json,
-    token_name,
 )
-from acceptance.simulation.language import decode, piece
+from acceptance.simulation.language import decode, name
 from acceptance.simulation.outlet import Outlet
+from acceptance.simulation.pump import Lateness
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -129,7 +129,7 @@ class Routes:
         tokens = read_asked(kind, data, served, limit).prompts()[0]
         said = {"count": len(tokens), "max_model_len": limit, "tokens": tokens}
         if data.get("return_token_strs"):
-            said["token_strs"] = [token_name(token) or piece(token) for token in tokens]
+            said["token_strs"] = [name(token) for token in tokens]
         return web.json_response(said, dumps=_compact)
 
     async def _detokenize(self, request: web.Request) -> web.Response:
@@ -151,7 +151,7 @@ class Routes:
 
     async def _forget(self, _: web.Request) -> web.Response:
         self.service.truth.clear()
-        self.service.pump.lateness.__init__()  # type: ignore[misc]
+        self.service.pump.lateness = Lateness()
         return web.Response()
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:

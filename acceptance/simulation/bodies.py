@@ -8,16 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from acceptance.simulation.language import (
-    ASSISTANT,
-    BOS,
-    EOS,
-    SPECIAL,
-    USER,
-    VOCABULARY,
-    Wish,
-    encode,
-)
+from acceptance.simulation.language import ASSISTANT, BOS, USER, Wish, encode
 from acceptance.simulation.latency import constants
 
 DEFAULT_TOKENS = 16  # of a completion without max_tokens
@@ -243,15 +234,3 @@ def _check(asked: Completion | Chat, limit: int) -> None:
         raise Refused("Stream options can only be defined when `stream=True`.")
     if asked.prompt_logprobs is not None and asked.stream:
         raise Refused("`prompt_logprobs` are not available when `stream=True`.")
-
-
-def token_name(token: int) -> str:
-    """The text of any token, special ones by name; the place of an id that has none."""
-    for text, number in _SPECIAL:
-        if number == token:
-            return text
-    return ""
-
-
-_SPECIAL = tuple((text, VOCABULARY[text]) for text in SPECIAL)
-__all__ = ["EOS", "Asked", "Chat", "Completion", "Message", "Refused", "read_asked", "read_json"]

@@ -52,6 +52,11 @@ def piece(token: int) -> str:
     return PRINTABLE[token - FIRST] if FIRST <= token < FIRST + COUNT else ""
 
 
+def name(token: int) -> str:
+    """The text of any token, special ones by their names."""
+    return SPECIAL[token] if token < FIRST else piece(token)
+
+
 def decode(tokens: Sequence[int]) -> str:
     return "".join(map(piece, tokens))
 

@@ -15,7 +15,7 @@ from acceptance.simulation.bodies import Refused, tokens_of
 from acceptance.simulation.engine import Job, Limits, Scheduler
 from acceptance.simulation.language import Generated, generate
 from acceptance.simulation.latency import constants
-from acceptance.simulation.metrics import SUCCESS, Metrics
+from acceptance.simulation.metrics import Metrics
 from acceptance.simulation.prefixes import Prefixes
 from acceptance.simulation.pump import Pump
 
@@ -246,6 +246,3 @@ class Service:
                 "sent": [sent[0], sent[-1]],
             }
         )
-
-
-__all__ = ["SUCCESS", "Live", "Service"]

@@ -116,8 +116,8 @@ def test_log_tells_phases_and_capacity(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("streams", [1, 32])
 def test_truth_is_the_schedule(tmp_path: Path, streams: int) -> None:
-    """What the running server scheduled is what the model says of the same arrivals in virtual time:
-    the machine may be late in sending, but the schedule knows nothing of that."""
+    """What the running server scheduled is what the model says of the same arrivals in virtual
+    time: the machine may be late in sending, but the schedule knows nothing of that."""
     isl, osl = 10, 40
     with running(tmp_path, fault='{"noise": 0}') as server:
         asyncio.run(_burst(server, streams, isl, osl))
