@@ -7,7 +7,7 @@ themselves, an HTTP server behind VLLM_API_KEY, and a SIGTERM that lets requests
 FAKE_VLLM holds words, with commas, each of which breaks one thing:
 
     starting  die-in-load exit-0-in-start silent-start spin compiles slow-but-alive dots key-in-log
-    ready     health-200-but-generation-500 one-engine-hangs wrong-server
+    ready     health-200-but-generation-500 one-engine-hangs wrong-server metrics-404
     serving   die-while-serving hang-while-serving exit-while-serving: from the first request after
               the one for each engine that a start asks for
     ending    ignores-sigterm clients-hang leaves-orphan forgets-environment
@@ -163,6 +163,7 @@ def leave_orphan(listener: socket.socket) -> None:
     if os.fork():
         os._exit(0)
     listener.close()
+    rename()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     wait_for_ever()
 

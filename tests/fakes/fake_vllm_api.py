@@ -95,7 +95,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         if self.path == "/health":
             self._send(503 if api.dead else 200, b"")
-        elif self.path == "/metrics":
+        elif self.path == "/metrics" and "metrics-404" not in api.faults:
             self._send(200, api.metrics().encode())
         elif self.path == "/v1/models":
             self._json(200, {"object": "list", "data": [{"id": api.model, "object": "model"}]})

@@ -59,6 +59,15 @@ def test_the_server_is_the_one_that_was_started(live: Server) -> None:
     assert len(live.pids()) == 4
 
 
+def test_the_server_has_a_session_of_its_own(live: Server) -> None:
+    """Ctrl-C in pytest's terminal is for pytest, which then ends its servers in order."""
+    assert live.custody is not None
+    assert live.custody.pid is not None
+    warden = psutil.Process(live.custody.pid).ppid()
+    sessions = {os.getsid(live.custody.pid), os.getsid(warden), os.getsid(0)}
+    assert len(sessions) == 3
+
+
 def test_no_command_line_shows_the_key(live: Server) -> None:
     """Those are for everybody on the host to see."""
     assert live.custody is not None

@@ -139,11 +139,19 @@ def test_an_idle_server_is_left_alone(watched: Watched) -> None:
 
 def test_a_server_that_works_slowly_is_left_alone(watched: Watched) -> None:
     """Longer than the hang budget, a token now and then."""
-    server, told = watched(hang=0.8, pace=0.2)
+    server, told = watched(hang=0.6, pace=0.2)
     before = answered(server)
-    ask(server, tokens=8).join()
+    ask(server, tokens=12).join()
     assert told == []
     assert answered(server) == before + 1
+
+
+def test_a_server_without_metrics_is_asked_instead(watched: Watched) -> None:
+    """It cannot show that it works, and a generation can."""
+    server, told = watched("metrics-404", hang=0.5)
+    time.sleep(1.5)
+    assert told == []
+    server.check()
 
 
 def test_a_fatal_word_in_the_log_is_only_a_suspicion(watched: Watched) -> None:
