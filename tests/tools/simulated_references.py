@@ -1,0 +1,81 @@
+"""Writes fixtures/demo/references.toml from the simulated server's own latency model.
+
+`python tests/tools/simulated_references.py` after a change of model.toml or of a simulated
+deployment's scale; tests/simulation holds the file to what this writes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from acceptance.deployments.load import load_deployments
+from acceptance.deployments.schema import Lane
+from acceptance.judging.tomlout import toml_text
+from acceptance.load.workloads import Tier, cells
+from acceptance.simulation.expected import expected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FILE = Path(__file__).parents[2] / "fixtures" / "demo" / "references.toml"
+SOURCE = "acceptance/simulation/model.toml, in virtual time"
+HEADER = """What the simulated server's latency model says of each cell, in virtual time.
+Made by tests/tools/simulated_references.py. The tolerances are what the machine under server and
+client adds, and the spread of a few tokens. Not loaded by itself: --references names it."""
+ADDED_MS = 8.0  # what a busy machine adds to a TTFT, besides a share of it
+
+
+# Both layouts compute the same hash.
+SAME: tuple[dict[str, Any], ...] = (
+    {"metric": "layout_logprob_abs_diff_median", "ceiling": 1e-6, "unit": "nats"},
+    {"metric": "layout_top1_agreement", "floor": 1.0, "unit": "ratio"},
+)
+
+
+def entries() -> Iterator[dict[str, Any]]:
+    source = "acceptance/simulation/language.py: one hash in every layout"
+    yield from ({"deployment": "simulated-*", **same, "source": source} for same in SAME)
+    for deployment in load_deployments().values():
+        if deployment.lane is not Lane.SIMULATED:
+            continue
+        for cell in cells(deployment, Tier.FULL):
+            said = expected(deployment, cell.batch, cell.isl, cell.osl)
+            output = said.output_throughput
+            rows = [
+                ("ttft_mean_ms", said.ttft_mean_ms, "ms", 0.05, 0.1 + ADDED_MS / said.ttft_mean_ms),
+                (
+                    *("ttft_median_ms", said.ttft_median_ms, "ms"),
+                    *(0.05, 0.15 + ADDED_MS / said.ttft_median_ms),
+                ),
+                ("tpot_mean_ms", said.tpot_mean_ms, "ms", 0.1, 0.08),
+                ("tpot_median_ms", said.tpot_median_ms, "ms", 0.1, 0.08),
+                ("tpot_p99_ms", said.tpot_p99_ms, "ms", 0.15, 0.15),
+                ("output_throughput", output, "tok/s", 0.1, 0.05),
+                (
+                    *("total_token_throughput", output * (cell.isl + cell.osl) / cell.osl),
+                    *("tok/s", 0.1, 0.05),
+                ),
+                ("request_throughput", output / cell.osl, "req/s", 0.1, 0.05),
+            ]
+            for metric, value, unit, lower, upper in rows:
+                yield {
+                    "deployment": deployment.name,
+                    "workload": cell.workload,
+                    "batch": cell.nominal,
+                    "metric": metric,
+                    "baseline": float(f"{value:.5g}"),
+                    "lower": lower,
+                    "upper": float(f"{upper:.3g}"),
+                    "unit": unit,
+                    "source": SOURCE,
+                }
+
+
+def text() -> str:
+    """The file."""
+    return toml_text(HEADER, {"reference": entries()})
+
+
+if __name__ == "__main__":
+    FILE.write_text(text(), encoding="utf-8")
