@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from openai.types import Completion
-from openai.types.chat import ChatCompletion
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from acceptance.conformance.said import said
 
 if TYPE_CHECKING:
     import httpx
 
-SCHEMAS: dict[str, type[ChatCompletion] | type[Completion]] = {
-    "chat": ChatCompletion,
-    "completion": Completion,
-}
 FINISHED = ("length", "stop")
 
 
@@ -28,11 +22,20 @@ def read_answer(answer: httpx.Response) -> dict[str, Any]:
     return found
 
 
+def _schema(kind: str) -> type[BaseModel]:
+    """OpenAI's own, imported here: it takes most of a second, and --plan has no use for it."""
+    from openai.types import Completion
+    from openai.types.chat import ChatCompletion
+
+    schemas: dict[str, type[BaseModel]] = {"chat": ChatCompletion, "completion": Completion}
+    return schemas[kind]
+
+
 def shape_problems(kind: str, answer: dict[str, Any], *, model: str, choices: int = 1) -> list[str]:
     """Against the schema of OpenAI's own client (vLLM's extra fields are let be), and what the
     schema leaves open: model echoed, choices numbered, each finished and not empty."""
     try:
-        SCHEMAS[kind].model_validate(answer)
+        _schema(kind).model_validate(answer)
     except ValidationError as error:
         return [f"not OpenAI's schema: {_brief(error)}"]
     problems = []

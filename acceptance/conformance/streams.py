@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from openai.types.chat import ChatCompletionChunk
 from pydantic import ValidationError
 
 from acceptance.conformance.answers import FINISHED, usage_problems
@@ -91,6 +90,8 @@ def _not_a_chunk(event: str) -> str:
 
 
 def _chat_schema(found: list[dict[str, Any]]) -> list[str]:
+    from openai.types.chat import ChatCompletionChunk  # here: see answers.py
+
     for number, chunk in enumerate(found):
         try:
             ChatCompletionChunk.model_validate(chunk)

@@ -36,6 +36,7 @@ def judge(
     alone gates nothing: the judgement is INVALID or UNGATED. An advisory reference shows how far
     the value is from it, and leaves the judgement UNGATED.
     advisory: further references that are only told of in the reason.
+    required: what is only shown does not fail either: beyond its limit it is UNGATED.
     Raises ValueError when marginal is negative.
     """
     if not marginal >= 0:
@@ -46,6 +47,7 @@ def judge(
     advises = isinstance(entry, Reference) and entry.advisory
     beside = [match for match in advisory if match.reference is not entry]
 
+    beyond = Outcome.FAIL if required else Outcome.UNGATED
     further: list[str] = []
 
     def said(outcome: Outcome, reason: str, margin: float | None = None) -> Judgement:
@@ -74,9 +76,10 @@ def judge(
     if unfit := _unfit(measurement, limit):
         return said(Outcome.INVALID, unfit)
     if limit.kind is Kind.EXPECTED:
-        same = _equal(measurement.value, limit.expected)
         told = f"{_show(measurement)}, expected {limit.expected!r}"
-        return said(Outcome.PASS if same else Outcome.FAIL, told)
+        if _equal(measurement.value, limit.expected):
+            return said(Outcome.PASS, told)
+        return said(beyond, told)
 
     value = float(measurement.value)  # type: ignore[arg-type]  # _unfit saw that it is a number
     sides = [side for side in (limit.lower, limit.upper) if side is not None]
@@ -87,7 +90,7 @@ def judge(
     if advises:
         return said(Outcome.UNGATED, f"no reference gates it; advisory: {told}", distance)
     if not inside(value, limit):
-        return said(Outcome.FAIL, told, distance)
+        return said(beyond, told, distance)
     near = min((_share(abs(value - side), side) for side in sides if side != 0), default=math.inf)
     return said(Outcome.MARGINAL if near < marginal else Outcome.PASS, told, distance)
 

@@ -185,3 +185,19 @@ def test_judgement_survives_the_disk(value, limit):
     again = Judgement.model_validate(json.loads(result.model_dump_json()))
     assert again.outcome is result.outcome
     assert again.margin == result.margin
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        Limit(kind=Kind.CEILING, upper=1.0, source="here"),
+        Limit(kind=Kind.EXPECTED, expected=1, source="here"),
+    ],
+)
+def test_what_is_only_shown_does_not_fail(limit: Limit) -> None:
+    """Beyond its limit it is UNGATED, with the distance; an invalid value stays INVALID."""
+    beyond = Measurement(name="x", value=2)
+    assert judge(beyond, limit).outcome is Outcome.FAIL
+    assert judge(beyond, limit, required=False).outcome is Outcome.UNGATED
+    missing = Measurement(name="x", value=None)
+    assert judge(missing, limit, required=False).outcome is Outcome.INVALID

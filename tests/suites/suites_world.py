@@ -65,6 +65,7 @@ class World:
             recorder=SimpleNamespace(write=self.records.append),
             profile=Profile.BENCHMARK,
             references=list(references()),
+            known=[],
         )
 
     @property
@@ -110,5 +111,6 @@ class World:
             stash=pytest.Stash(),
             path=Path("suites/area/test_it.py"),
             nodeid="suites/area/test_it.py::test_it",
+            name="test_it",
             get_closest_marker=lambda _: None,
         )
