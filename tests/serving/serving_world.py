@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 FAKE = Path(__file__).parents[1] / "fakes" / "fake_vllm.py"
 VLLM = Vllm(Version("0.32.0"), (sys.executable, str(FAKE)), cpu=True, python=sys.executable)
+RUN = "FAKE_RUN"  # in the environment of everything that a start started: its run directory
 GONE = 15.0  # seconds after its owner's death within which a server must be gone
 
 
@@ -55,7 +56,11 @@ def start(
 ) -> Server:
     """Launches the fake with these faults. fds: descriptors of a lease. Raises as launch does."""
     lease = cast("Lease", SimpleNamespace(gpus=(), fds=tuple(fds))) if fds else None
-    said = {"FAKE_VLLM": ",".join(faults), "FAKE_VLLM_PACE": str(pace)}
+    said = {
+        "FAKE_VLLM": ",".join(faults),
+        "FAKE_VLLM_PACE": str(pace),
+        RUN: str(run_dir),
+    }
     with (
         mock.patch.object(launch, "prepare", return_value=launch.Preparation("made-up")),
         mock.patch.multiple(readiness, POLL=0.05, SETTLE=0.3),
@@ -92,12 +97,18 @@ def lives(process: psutil.Process) -> bool:
 
 def told_apart(processes: Sequence[psutil.Process]) -> list[str]:
     """The living among them, for a message."""
-    return [f"{p.pid} {' '.join(p.cmdline())}" for p in processes if lives(p)]
+    found = []
+    for process in processes:
+        with suppress(psutil.Error):
+            command = " ".join(process.cmdline())
+            if lives(process):
+                found.append(f"{process.pid} {command}")
+    return found
 
 
-def tagged(name: str, value: str) -> Iterator[psutil.Process]:
-    """Living processes with this in their environment."""
-    wanted = f"{name}={value}".encode()
+def started_for(run_dir: Path) -> Iterator[psutil.Process]:
+    """Living processes of this run directory's servers, wardens included."""
+    wanted = f"{RUN}={run_dir}".encode()
     for process in psutil.process_iter():
         with suppress(OSError):
             found = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")

@@ -7,14 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from serving_world import GONE, lives, tagged, told_apart, until
+from serving_world import GONE, lives, started_for, told_apart, until
 
 from acceptance.errors import ServerError
 from acceptance.serving.custody import Custody
@@ -49,14 +48,16 @@ DEATHS = {
 @pytest.fixture(scope="module")
 def deaths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Death]:
     """Owners killed at once, since each needs its time."""
-    owners: dict[str, tuple[subprocess.Popen[str], str]] = {}
+    owners: dict[str, tuple[subprocess.Popen[str], Path]] = {}
     for name, (_, stage, faults) in DEATHS.items():
-        tag = uuid.uuid4().hex
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "FAKE_TAG": tag}
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
         owner = Path(__file__).with_name("serving_owner.py")
-        run_dir = str(tmp_path_factory.mktemp("run"))
-        command = [sys.executable, str(owner), run_dir, stage, ",".join(faults)]
-        owners[name] = (subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True), tag)
+        run_dir = tmp_path_factory.mktemp("run")
+        command = [sys.executable, str(owner), str(run_dir), stage, ",".join(faults)]
+        owners[name] = (
+            subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True),
+            run_dir,
+        )
     trees = {}
     for name, (owner_process, _) in owners.items():
         assert owner_process.stdout is not None
@@ -66,11 +67,11 @@ def deaths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Death]:
         owner_process.send_signal(DEATHS[name][0])
     limit = time.monotonic() + GONE
     late = {}
-    for name, (owner_process, tag) in owners.items():
+    for name, (owner_process, run_dir) in owners.items():
         owner_process.wait(GONE)
 
-        def left(name: str = name, tag: str = tag) -> list[psutil.Process]:
-            return [*filter(lives, trees[name]), *tagged("FAKE_TAG", tag)]
+        def left(name: str = name, run_dir: Path = run_dir) -> list[psutil.Process]:
+            return [*filter(lives, trees[name]), *started_for(run_dir)]
 
         until(lambda left=left: not left(), limit - time.monotonic())  # type: ignore[misc]
         late[name] = tuple(told_apart(left()))
@@ -194,7 +195,7 @@ def test_a_lease_lasts_as_long_as_the_warden(serving: Callable[..., Server]) -> 
 )
 def test_what_cannot_be_started_says_why(argv: list[str], cause: str, tmp_path: Path) -> None:
     with pytest.raises(ServerError) as caught:
-        Custody(argv, {}, tmp_path / "log", "a-mark", tmp_path)
+        Custody(argv, {}, tmp_path / "log", str(tmp_path), tmp_path)
     assert cause in caught.value.cause
     assert caught.value.asked == argv[0]
     assert [child for child in _wardens() if lives(child)] == []
@@ -205,7 +206,7 @@ def test_a_secret_in_the_log_is_masked_and_offsets_stay_true(tmp_path: Path, siz
     log = tmp_path / "log"
     said = f"print('x' * {size}, 'the-key,the-key', 'end', sep='|', flush=True)"
     custody = Custody(
-        [sys.executable, "-S", "-c", said], {}, log, "a-mark", tmp_path, secret="the-key"
+        [sys.executable, "-S", "-c", said], {}, log, str(tmp_path), tmp_path, secret="the-key"
     )
     assert custody.wait_exit(20) == 0
     custody.end(20)
@@ -214,7 +215,7 @@ def test_a_secret_in_the_log_is_masked_and_offsets_stay_true(tmp_path: Path, siz
 
 def test_the_environment_is_what_was_given_and_the_marks(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    custody = Custody(["/usr/bin/env"], {"A": "1"}, log, "a-mark", tmp_path)
+    custody = Custody(["/usr/bin/env"], {"A": "1"}, log, str(tmp_path), tmp_path)
     assert custody.wait_exit(20) == 0
     custody.end(20)
     names = {line.partition("=")[0] for line in log.read_text().splitlines()}

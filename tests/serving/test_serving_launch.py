@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from serving_world import VLLM, fake_deployment, start, tagged, told_apart
+from serving_world import VLLM, fake_deployment, start, started_for, told_apart
 
 from acceptance.deployments.command import ServerCommand
 from acceptance.deployments.load import load_deployments, with_options
@@ -200,7 +200,7 @@ def test_a_start_that_is_given_up_leaves_nothing(
     seen: list[psutil.Process] = []
 
     def give_up(progress: Progress) -> None:
-        seen.extend(tagged("FAKE_VLLM", "silent-start,ignores-sigterm"))
+        seen.extend(started_for(tmp_path))
         if progress.line:
             raise error
 

@@ -26,7 +26,7 @@ from acceptance.serving.processes import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-TAG = f"tests-{os.getpid()}"
+MINE, OTHER = f"mine-{os.getpid()}", f"other-{os.getpid()}"
 NOBODY = 2**22 + 1  # Linux gives no process so high a pid
 SLEEP = "import time; time.sleep(600)"
 DETACHED = f"import os\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\n{SLEEP}"
@@ -52,7 +52,7 @@ def run() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """run(code, mark=..., owner=...): a Python process. It and its children end with the test."""
     started: list[subprocess.Popen[str]] = []
 
-    def running(code: str, mark: str = TAG, owner: str = "") -> subprocess.Popen[str]:
+    def running(code: str, mark: str = MINE, owner: str = "") -> subprocess.Popen[str]:
         env = {**os.environ, MARK: mark, OWNER: owner or this_process()}
         command = [sys.executable, "-S", "-c", code]
         process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
@@ -61,7 +61,7 @@ def run() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     yield running
     for process in started:
-        kill([p for name in (TAG, "mine", "other") for p in marked(name)])
+        kill([p for name in (MINE, OTHER) for p in marked(name)])
         process.kill()
         process.communicate()
 
@@ -70,39 +70,39 @@ def test_whoever_carries_the_mark_is_found_wherever_it_went(
     run: Callable[..., subprocess.Popen[str]],
 ) -> None:
     """A session of its own and a parent that is gone hide nobody; another mark is another's."""
-    run(DETACHED, mark="mine").wait()
-    other = run(SLEEP, mark="other")
-    assert until(lambda: len(marked("mine")) == 1)
-    assert marked("mine")[0].pid != other.pid
-    assert [process.pid for process in marked("other")] == [other.pid]
+    run(DETACHED).wait()
+    other = run(SLEEP, mark=OTHER)
+    assert until(lambda: len(marked(MINE)) == 1)
+    assert marked(MINE)[0].pid != other.pid
+    assert [process.pid for process in marked(OTHER)] == [other.pid]
 
 
 def test_a_process_that_lost_its_environment_is_found_below_one_that_did_not(
     run: Callable[..., subprocess.Popen[str]],
 ) -> None:
-    parent = run(WIPED, mark="mine")
+    parent = run(WIPED)
     assert parent.stdout is not None
     assert parent.stdout.readline() == "wiped\n"
     child = psutil.Process(parent.pid).children()[0]
     assert MARK.encode() not in Path(f"/proc/{child.pid}/environ").read_bytes()
-    assert {process.pid for process in marked("mine")} == {parent.pid, child.pid}
+    assert {process.pid for process in marked(MINE)} == {parent.pid, child.pid}
 
 
 def test_everything_below_the_warden_belongs_and_the_warden_does_not(
     run: Callable[..., subprocess.Popen[str]],
 ) -> None:
-    warden = run(WIPED, mark="other")
+    warden = run(WIPED, mark=OTHER)
     assert warden.stdout is not None
     warden.stdout.readline()
     child = psutil.Process(warden.pid).children()[0]
-    assert [process.pid for process in marked("mine", warden.pid)] == [child.pid]
-    assert marked("mine", NOBODY) == []
+    assert [process.pid for process in marked(MINE, warden.pid)] == [child.pid]
+    assert marked(MINE, NOBODY) == []
 
 
 def test_what_nobody_has_waited_for_is_gone(run: Callable[..., subprocess.Popen[str]]) -> None:
-    ended = run("", mark="mine")
+    ended = run("")
     assert until(lambda: psutil.Process(ended.pid).status() == psutil.STATUS_ZOMBIE)
-    assert marked("mine") == []
+    assert marked(MINE) == []
 
 
 def test_leftovers_are_those_whose_owner_is_gone_and_nobody_touches_them(
@@ -116,8 +116,8 @@ def test_leftovers_are_those_whose_owner_is_gone_and_nobody_touches_them(
     gone = [f"{NOBODY}:1", f"{os.getpid()}:1", f"{zombie.pid}:{ticks}", f"{NOBODY}:", "?", ":"]
     alone = {run(SLEEP, owner=owner).pid for owner in gone}
     run(SLEEP)  # whose owner lives
-    assert until(lambda: len(marked(TAG)) == len(gone) + 1)
-    found = {left.pid: left for left in leftovers() if left.mark == TAG}
+    assert until(lambda: len(marked(MINE)) == len(gone) + 1)
+    found = {left.pid: left for left in leftovers() if left.mark == MINE}
     assert set(found) == alone
     assert all("time.sleep(600)" in left.command for left in found.values())
     assert all(lives(psutil.Process(pid)) for pid in alone)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from serving_world import fake_deployment, start, tagged, told_apart
+from serving_world import fake_deployment, start, started_for, told_apart
 
 from acceptance.errors import ServerError
 from acceptance.serving.readiness import failure
@@ -25,7 +25,7 @@ def failing(run_dir: Path, *faults: str, name: str = "rehearsal-tp-ep", **budget
     watched: list[psutil.Process] = []
 
     def watch(_: Progress) -> None:
-        watched.extend(tagged("FAKE_VLLM", ",".join(faults)))
+        watched.extend(started_for(run_dir))
 
     with pytest.raises(ServerError) as caught:
         start(run_dir, *faults, deployment=fake_deployment(name, **budgets), tell=watch)
@@ -128,7 +128,7 @@ def test_errors_and_the_log_are_free_of_the_key(tmp_path: Path, faults: tuple[st
     known: list[str] = []
 
     def note(_: Progress) -> None:
-        for process in tagged("FAKE_VLLM", ",".join(faults)):
+        for process in started_for(tmp_path):
             known.append(process.environ().get("VLLM_API_KEY", ""))
 
     with pytest.raises(ServerError) as caught:
