@@ -15,15 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+_NAMES: dict[object, str] = {}
 
 
 def error_name(pynvml: Any, error: Exception) -> str:
     """The constant's name of an NVMLError, `NVML_ERROR_GPU_IS_LOST`."""
     code = getattr(error, "value", None)
-    for name in dir(pynvml):
-        if name.startswith("NVML_ERROR_") and getattr(pynvml, name) == code:
-            return name
-    return f"NVML_ERROR {code}"
+    if code not in _NAMES:  # once for each: searching a large module costs more than NVML's answer
+        names = (name for name in dir(pynvml) if name.startswith("NVML_ERROR_"))
+        _NAMES[code] = next(
+            (name for name in names if getattr(pynvml, name) == code), f"NVML_ERROR {code}"
+        )
+    return _NAMES[code]
 
 
 class Asking:
@@ -33,6 +36,7 @@ class Asking:
         self._nvml = pynvml
         self._lock = threading.RLock()
         self._open = True
+        self._handles: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -61,10 +65,17 @@ class Asking:
         return self._ask(what, lambda: question(self._nvml))
 
     def _of(self, what: str, uuid: str, ask: Callable[[Any], T]) -> Observed[T]:
-        """Asks one GPU. Its handle is looked up each time; a lost GPU's old one is not usable."""
-        return self._ask(
-            f"{what} of {uuid}", lambda: ask(self._nvml.nvmlDeviceGetHandleByUUID(uuid))
-        )
+        """Asks one GPU. Its handle is kept until an answer cannot be had: a GPU that was lost may
+        come back under another."""
+        answer = self._ask(f"{what} of {uuid}", lambda: ask(self._handle(uuid)))
+        if isinstance(answer, Unobservable):
+            self._handles.pop(uuid, None)
+        return answer
+
+    def _handle(self, uuid: str) -> Any:
+        if uuid not in self._handles:
+            self._handles[uuid] = self._nvml.nvmlDeviceGetHandleByUUID(uuid)
+        return self._handles[uuid]
 
     def _ask(self, what: str, ask: Callable[[], T]) -> Observed[T]:
         with self._lock:

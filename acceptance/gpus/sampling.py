@@ -152,8 +152,8 @@ def pace(sampling: Sampling, memory_s: float, rest_s: float, lifeline: IO[str]) 
     due, rest_due = now, now
     while True:
         sampling.memory()
-        sampling.events()
         if time.monotonic() >= rest_due:
+            sampling.events()
             sampling.rest()
             rest_due = max(rest_due + rest_s, time.monotonic())
         due = max(due + memory_s, time.monotonic())
@@ -178,6 +178,7 @@ def main() -> int:
         print(json.dumps({"ready": True}), flush=True)
         pace(sampling, order["memory_s"], order["rest_s"], sys.stdin)
         sampling.memory()
+        sampling.events()
         sampling.rest()
         sampling.end()
     return 0

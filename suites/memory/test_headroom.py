@@ -134,9 +134,10 @@ def test_ranks_have_equal_headroom(
 def test_graph_memory_is_as_estimated(
     server: Server, deployment: Deployment, gpu_watch: GpuWatch, judge: Judge
 ) -> None:
-    """CUDA graphs take no more than vLLM set aside for them, by its own log.
+    """CUDA graphs take no more than vLLM set aside for them, by its own log; shown, no verdict.
 
-    Does not prove that the estimate was tight. Would have caught vllm#57475.
+    What is beyond the estimate comes out of the planned headroom, which gates. Does not prove that
+    the estimate was tight. Would have shown vllm#57475 (out of memory in capture at 0.98).
     """
     if deployment.options.enforce_eager:
         not_applicable("enforce_eager: there are no graphs")
@@ -153,7 +154,8 @@ def test_graph_memory_is_as_estimated(
                 evidence={"rank": rank, "actual_gib": facts.graph_pool_actual[rank]},
             )
             for rank in sorted(both)
-        )
+        ),
+        required=False,
     )
 
 
