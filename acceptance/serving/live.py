@@ -14,7 +14,8 @@ import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from acceptance.errors import ObservationError
-from acceptance.serving.generation import PROMPT, headers
+from acceptance.serving.client import client
+from acceptance.serving.generation import PROMPT
 from acceptance.serving.metrics import Metrics, scrape
 
 if TYPE_CHECKING:
@@ -93,15 +94,13 @@ def read_live(server: Server) -> LiveConfig:
 
     Raises ObservationError when an endpoint does not answer, or not in vLLM's form.
     """
-    with httpx.Client(
-        base_url=server.base_url, headers=headers(server), timeout=server.deployment.budgets.request
-    ) as client:
+    with client(server, server.deployment.budgets.request) as http:
         one_token = {"model": server.model, "prompt": PROMPT, "max_tokens": 1, "temperature": 0}
-        fingerprint = _ask(client, _Generated, "/v1/completions", one_token).system_fingerprint
+        fingerprint = _ask(http, _Generated, "/v1/completions", one_token).system_fingerprint
         return LiveConfig(
-            version=_ask(client, _Version, "/version").version,
+            version=_ask(http, _Version, "/version").version,
             fingerprint=parse_fingerprint(fingerprint) if fingerprint else None,
-            models=tuple(_ask(client, _Models, "/v1/models").data),
+            models=tuple(_ask(http, _Models, "/v1/models").data),
             engines=engine_caches(scrape(server)),
             facts=server.startup.facts if server.log is not None else None,
         )
@@ -155,11 +154,11 @@ def _whole(text: str | None) -> int | None:
 _T = TypeVar("_T", bound=_Answer)
 
 
-def _ask(client: httpx.Client, kind: type[_T], path: str, body: dict[str, Any] | None = None) -> _T:
+def _ask(http: httpx.Client, kind: type[_T], path: str, body: dict[str, Any] | None = None) -> _T:
     """GETs, or POSTs a body, and checks the answer."""
     asked = f"{'POST' if body else 'GET'} {path}"
     try:
-        answer = client.post(path, json=body) if body else client.get(path)
+        answer = http.post(path, json=body) if body else http.get(path)
         answer.raise_for_status()
         return kind.model_validate_json(answer.content)
     except httpx.HTTPError as error:
