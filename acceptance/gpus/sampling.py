@@ -62,8 +62,8 @@ class Sampling:
         registered = {uuid: _told(kinds) for uuid, kinds in self._events.registered.items()}
         self._write(kind="begin", gpus=gpus, registered=registered)
 
-    def memory(self) -> None:
-        """Free bytes of each GPU; written when they change, and once a second."""
+    def memory(self, *, last: bool = False) -> None:
+        """Free bytes of each GPU; written when they change, once a second, and at last."""
         self.ticks += 1
         self._unwritten += 1
         free: list[int | None] = []
@@ -74,7 +74,7 @@ class Sampling:
                 free.append(None)
             else:
                 free.append(memory.free)
-        if free != self._last or self._clock() - self._written >= HEARTBEAT:
+        if last or free != self._last or self._clock() - self._written >= HEARTBEAT:
             self._write(kind="memory", samples=self._unwritten, free=free)
             self._last, self._written, self._unwritten = free, self._clock(), 0
 
@@ -177,7 +177,7 @@ def main() -> int:
         sampling.begin()
         print(json.dumps({"ready": True}), flush=True)
         pace(sampling, order["memory_s"], order["rest_s"], sys.stdin)
-        sampling.memory()
+        sampling.memory(last=True)
         sampling.events()
         sampling.rest()
         sampling.end()

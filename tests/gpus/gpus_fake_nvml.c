@@ -81,8 +81,9 @@ int nvmlDeviceGetComputeRunningProcesses_v3(int *device, unsigned *count, proces
     return OK;
 }
 int nvmlDeviceGetMigMode(int *device, unsigned *current, unsigned *pending) {
-    (void)device; (void)current; (void)pending;
-    return NOT_SUPPORTED;
+    (void)device;
+    *current = *pending = state("mig", 0);
+    return state("mig", -1) < 0 ? NOT_SUPPORTED : OK;
 }
 int nvmlDeviceGetEccMode(int *device, unsigned *current, unsigned *pending) {
     (void)device;
