@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from acceptance.secrets import Redactor
 
 # Variables of the caller that say where vLLM keeps things, not how it serves.
-KEPT = ("VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "VLLM_NO_USAGE_STATS", "VLLM_LOGGING_LEVEL")
+KEPT = ("VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "VLLM_NO_USAGE_STATS")
 PORT_TAKEN = "Address already in use"
 
 
