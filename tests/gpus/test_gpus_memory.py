@@ -88,7 +88,7 @@ def test_processes_that_vanished_count_nothing() -> None:
         pids = tree_pids(process.pid)
         whole = seen(resident_bytes(pids))
         psutil.Process(pids[1]).kill()  # a zombie until its parent ends
-        assert 0 < seen(resident_bytes(pids)) <= whole
+        assert 0 < seen(resident_bytes(pids)) <= whole + MIB  # the survivor may grow meanwhile
     assert tree_pids(process.pid) == []
     gone = resident_bytes(pids)
     assert isinstance(gone, Unobservable)
