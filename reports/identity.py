@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import time
+import tomllib
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from acceptance.deployments.schema import Deployment
 
 DISTRIBUTION = "deepseek-vllm-acceptance"
+ROOT = Path(__file__).parents[1]
 
 
 def select(deployment: Deployment) -> SelectedDeployment:
@@ -62,7 +64,10 @@ def run_record(
 
 
 def suite_version() -> str:
-    """Version of the installed suite; `unknown` when it runs without being installed."""
+    """Version of the suite: of the checkout it runs from, else as installed."""
+    project = ROOT / "pyproject.toml"
+    if project.is_file():
+        return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
     try:
         return metadata.version(DISTRIBUTION)
     except metadata.PackageNotFoundError:
@@ -72,11 +77,10 @@ def suite_version() -> str:
 def suite_commit() -> str:
     """Commit of the suite's own repository, `+` added when files differ from it; empty when the
     suite was installed without one."""
-    root = Path(__file__).parents[1]
-    if not (root / ".git").exists():
+    if not (ROOT / ".git").exists():
         return ""
-    commit = _git(root, "rev-parse", "HEAD")
-    return commit + "+" if commit and _git(root, "status", "--porcelain") else commit
+    commit = _git(ROOT, "rev-parse", "HEAD")
+    return commit + "+" if commit and _git(ROOT, "status", "--porcelain") else commit
 
 
 def _git(root: Path, *words: str) -> str:
