@@ -84,11 +84,12 @@ def test_shared_pages_count_once() -> None:
 
 
 def test_processes_that_vanished_count_nothing() -> None:
-    with tree(10) as process:
+    with tree(100) as process:
         pids = tree_pids(process.pid)
         whole = seen(resident_bytes(pids))
         psutil.Process(pids[1]).kill()  # a zombie until its parent ends
-        assert 0 < seen(resident_bytes(pids)) <= whole + MIB  # the survivor may grow meanwhile
+        # Libraries are shared with other processes of the host, whose end leaves more to this one.
+        assert 0 < seen(resident_bytes(pids)) < whole + 50 * MIB
     assert tree_pids(process.pid) == []
     gone = resident_bytes(pids)
     assert isinstance(gone, Unobservable)
