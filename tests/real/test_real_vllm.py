@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from acceptance.deployments.installed import find_vllm
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 GONE_WITHIN = 15.0  # seconds after pytest was killed; what the suite promises
 START_WITHIN = 300.0
+
+
+BEGAN = time.time()  # a vLLM that ran before is none of ours
 
 
 def _no_cpu_vllm() -> str:
@@ -95,10 +99,20 @@ def _server_log(run: Acceptance) -> str:
     return logs[0].read_text(encoding="utf-8", errors="replace") if logs else ""
 
 
+def _ours(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).create_time() >= BEGAN - 1
+    except psutil.Error:
+        return False
+
+
 def _vllm_processes() -> list[str]:
-    """Command lines of every process that looks like vLLM or was marked by the suite."""
-    found = [left.command or str(left.pid) for left in leftovers()]
+    """Command lines of every process since this file was loaded that looks like vLLM or was
+    marked by the suite."""
+    found = [left.command or str(left.pid) for left in leftovers() if _ours(left.pid)]
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        if not _ours(int(entry.parent.name)):
+            continue
         try:
             command = entry.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
         except OSError:
