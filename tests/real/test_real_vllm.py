@@ -167,8 +167,10 @@ def test_kill_during_start_leaves_nothing(accept: Callable[..., Acceptance]) -> 
 
 def test_kill_during_a_cell_leaves_nothing(accept: Callable[..., Acceptance]) -> None:
     """kill -9 of pytest while a cell is measured: server and client are gone, results stay."""
-    run = accept("--deployment", "rehearsal-tp-ep", "--tier", "smoke", "suites/performance")
-    run.wait_for(lambda: any((run.run_dir / "cells").glob("*.client.log")))
+    run = accept(
+        *("--deployment", "rehearsal-tp-ep", "--tier", "smoke"),
+        *("--load-engine", "cli", "suites/performance"),
+    )
     run.wait_for(lambda: any(" bench serve " in command for command in _vllm_processes()))
     run.kill()
     _assert_gone()

@@ -155,7 +155,7 @@ def test_what_is_kept_once_is_no_leak(world: World, gpus: Any) -> None:
 @pytest.mark.parametrize(
     ("free", "metric"),
     [
-        ([12, 12, 12, 9, 7, 7], "growth_gib"),
+        ([12, 12, 12, 9, 3, 3], "growth_gib"),
         ([12, 12, 12, 12, 12, 10], "late_growth_gib"),
         ([None] * 6, "growth_gib"),
     ],
@@ -219,10 +219,13 @@ def test_graphs_within_their_estimate(world: World, gpus: Any) -> None:
 
 @broken(headroom.test_graph_memory_is_as_estimated)
 def test_graphs_beyond_their_estimate(world: World, gpus: Any) -> None:
-    with pytest.raises(JudgementFailed, match="graph_overshoot_gib: 1 GiB"):
-        graphs(
-            world, gpus, {"Worker_TP0": 1.0, "Worker_TP1": 2}, {"Worker_TP0": 1, "Worker_TP1": 1}
-        )
+    """Shown with its distance, and no failure: what it takes is missing from the headroom, which
+    gates."""
+    graphs(world, gpus, {"Worker_TP0": 1.0, "Worker_TP1": 2}, {"Worker_TP0": 1, "Worker_TP1": 1})
+    (judged,) = world.judged.values()
+    assert (judged.measurement.name, judged.measurement.value) == ("graph_overshoot_gib", 1.0)
+    assert judged.outcome is Outcome.UNGATED
+    assert (judged.margin or 0) < 0
 
 
 def test_graphs_that_nobody_tells_of(world: World, gpus: Any) -> None:
