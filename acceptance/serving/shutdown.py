@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from acceptance.serving.server import Server
 
 # Requests in flight last about this share of the shutdown timeout, so that a server could finish
-# them. (vLLM 0.32 kills what outlasts the timeout and leaves those clients waiting for ever.)
-SHARE = 0.4
+# them. (vLLM 0.32 kills what outlasts the timeout and leaves those clients waiting for ever.) The
+# next share is tried when some had ended before all were running, as on a busy machine.
+SHARES = (0.4, 0.6, 0.8)
 SPARE = 64  # tokens of the context left for the prompt
 COUNTED = 1.0  # seconds by which requests in flight are in the server's metrics
 
@@ -65,28 +66,26 @@ def end_in_flight(server: Server, streams: int = 2, plain: int = 2) -> Shutdown:
     Raises ServerError when the requests could not be got running first, ObservationError when one
     had ended before.
     """
-    clients = [Client(streamed=False) for _ in range(plain)]
-    clients += [Client(streamed=True) for _ in range(streams)]
     clock = _Clock()
-    tokens = _tokens_in_flight(server)
-    threads = [
-        threading.Thread(target=_ask, args=(server, client, clock, tokens), daemon=True)
-        for client in clients
-    ]
-    for thread in threads:
-        thread.start()
-    _wait_running(clients, server)
     if server.watch is not None:
         server.watch.stop()
-    custody = server.custody
-    assert custody is not None
-    if early := sum(client.ended is not None for client in clients):
+    for share in SHARES:
+        tokens = _tokens_in_flight(server, share)
+        clients, threads = _send(server, clock, tokens, streams, plain)
+        early = sum(client.ended is not None for client in clients)
+        if not early:
+            break
+        for thread in threads:
+            thread.join(server.deployment.budgets.request)
+    else:
         raise ObservationError(
             f"{early} of {len(clients)} requests had ended before SIGTERM was sent",
             asked=f"requests of {tokens} tokens in flight at SIGTERM",
             log=server.log,
             hint="raise options.shutdown_timeout, by which the requests are measured",
         )
+    custody = server.custody
+    assert custody is not None
     clock.start = time.monotonic()
     custody.signal(signal.SIGTERM)
     budget = server.deployment.budgets.stop
@@ -98,6 +97,23 @@ def end_in_flight(server: Server, streams: int = 2, plain: int = 2) -> Shutdown:
     return Shutdown(clock.since(), server.ended.code, server.ended.survivors, heard)
 
 
+def _send(
+    server: Server, clock: _Clock, tokens: int, streams: int, plain: int
+) -> tuple[list[Client], list[threading.Thread]]:
+    """Streams first: they tell when they run. Returns when all should be running."""
+    clients: list[Client] = []
+    threads: list[threading.Thread] = []
+    for streamed, count in ((True, streams), (False, plain)):
+        for _ in range(count):
+            clients.append(Client(streamed=streamed))
+            asked = (server, clients[-1], clock, tokens)
+            threads.append(threading.Thread(target=_ask, args=asked, daemon=True))
+            threads[-1].start()
+        _wait_running(clients, server)
+    clients.sort(key=lambda client: client.streamed)
+    return clients, threads
+
+
 class _Clock:
     start: float = 0.0
 
@@ -105,13 +121,13 @@ class _Clock:
         return time.monotonic() - self.start
 
 
-def _tokens_in_flight(server: Server) -> int:
-    """As many tokens as this server makes in SHARE of its shutdown timeout."""
+def _tokens_in_flight(server: Server, share: float) -> int:
+    """As many tokens as this server makes in this share of its shutdown timeout."""
     options = server.deployment.options
     began = time.monotonic()
     generate(server, server.model, tokens=32, timeout=server.deployment.budgets.request)
     each = (time.monotonic() - began) / 32
-    wanted = max(64, int(SHARE * options.shutdown_timeout / each))
+    wanted = max(64, int(share * options.shutdown_timeout / each))
     return min(wanted, (options.max_model_len or wanted + SPARE) - SPARE)
 
 

@@ -69,7 +69,7 @@ def test_clients_that_hang_have_heard_nothing(
     serving: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until the server was killed, which is no answer of its own."""
-    monkeypatch.setattr(shutdown, "SHARE", 8)
+    monkeypatch.setattr(shutdown, "SHARES", (8,))
     server = serving("clients-hang", deployment=fake_deployment(stop=1.5))
     assert server.custody is not None
     tree = server.custody.processes()
@@ -86,7 +86,7 @@ def test_clients_that_are_cut_off_say_so(
     serving: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Requests that outlast the shutdown timeout."""
-    monkeypatch.setattr(shutdown, "SHARE", 8)
+    monkeypatch.setattr(shutdown, "SHARES", (8,))
     ended = end_in_flight(serving(), streams=1, plain=1)
     assert ended.code == 0
     for client in ended.clients:
@@ -103,6 +103,23 @@ def test_requests_that_end_too_early_prove_nothing(
     with pytest.raises(ObservationError, match="4 of 4 requests had ended before SIGTERM"):
         end_in_flight(server)
     assert server.ended is None
+
+
+def test_requests_that_ended_too_early_are_sent_again(
+    serving: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy machine is no fault of the server."""
+    waits = iter([2.0, 2.0])
+    truly = shutdown._wait_running
+
+    def slow_at_first(clients: list[shutdown.Client], server: Server) -> None:
+        truly(clients, server)
+        time.sleep(next(waits, 0.0))
+
+    monkeypatch.setattr(shutdown, "_wait_running", slow_at_first)
+    ended = end_in_flight(serving())
+    assert all(client.ended is not None for client in ended.clients)
+    assert next(waits, None) is None
 
 
 def test_a_server_without_requests_in_flight_is_not_ended(serving: Callable[..., Server]) -> None:
