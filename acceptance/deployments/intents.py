@@ -148,6 +148,9 @@ TABLE: tuple[Row, ...] = (
     _all2all("flashinfer_nvlink_two_sided|flashinfer_nvlink_one_sided|nixl_ep", "0.18"),
     _all2all("deepep_v2", "0.24"),
     _all2all("moonep", "0.31"),
+    # The models' own forms: R1 opens its reasoning in the prompt, V3 and R1 call tools alike.
+    Row("reasoning_parser", flags=("--reasoning-parser", "{}")),
+    Row("tool_call_parser", flags=("--tool-call-parser", "{}", "--enable-auto-tool-choice")),
     # The recipe's benchmarks want it off; vLLM ships it on in every version here.
     Row("prefix_caching", "off", flags=("--no-enable-prefix-caching",)),
     Row("kv_cache_gib", only="cpu", env=(("VLLM_CPU_KVCACHE_SPACE", "{}"),)),

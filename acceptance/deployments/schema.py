@@ -48,6 +48,7 @@ ARCHITECTURES = {
     "GB300": "blackwell",
 }
 GENERATED = "generated/"  # models that the suite makes itself; no hub knows them
+RANDOM = frozenset({"generated/deepseek-v3-tiny"})  # of these, weights that learned nothing
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
@@ -122,6 +123,8 @@ class Options(Data):
     None leaves it to vLLM. max_model_len, max_num_batched_tokens: tokens. max_num_seqs: requests.
     gpu_memory_utilization: share of a GPU's memory. shutdown_timeout: seconds that requests in
     flight get after SIGTERM. load_format: "dummy" for weights that mean nothing (slice lane).
+    reasoning_parser, tool_call_parser: vLLM's names ("deepseek_r1", "deepseek_v3"); without one the
+    server splits off no reasoning, or calls no tool.
     deep_gemm_warmup: "skip", "relax" or "full". The last three are for the rehearsal lane:
     kv_cache_gib in GiB, cpu_threads_bind as "0|1" (cores of each rank).
     """
@@ -138,6 +141,8 @@ class Options(Data):
     enforce_eager: bool = False
     load_format: Word | None = None
     deep_gemm_warmup: Word | None = None
+    reasoning_parser: Word | None = None
+    tool_call_parser: Word | None = None
     shutdown_timeout: Count = 5
     data_parallel_plugin: bool | None = None
     kv_cache_gib: Annotated[float, Field(gt=0, multiple_of=1)] | None = None  # vLLM: whole GiB
@@ -279,6 +284,12 @@ class Deployment(Data):
     def dummy_weights(self) -> bool:
         """Whether the weights mean nothing: speed and memory may be judged, tokens not."""
         return self.options.load_format == "dummy"
+
+    @property
+    def trained(self) -> bool:
+        """Whether answers mean something: whoever asks a question may expect the right answer."""
+        simulated = self.lane is Lane.SIMULATED
+        return not (simulated or self.dummy_weights or self.model in RANDOM)
 
     @property
     def model_is_generated(self) -> bool:

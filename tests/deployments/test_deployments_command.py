@@ -28,6 +28,7 @@ def test_a_whole_command_of_a_recent_vllm() -> None:
         "CUDA_VISIBLE_DEVICES=0,1,2,3 vllm serve nvidia/DeepSeek-R1-FP4 --trust-remote-code "
         "--tensor-parallel-size 4 --enable-expert-parallel --host 127.0.0.1 --port 8123 "
         "--max-model-len 65536 --max-num-batched-tokens 8192 --moe-backend flashinfer_trtllm "
+        "--reasoning-parser deepseek_r1 --tool-call-parser deepseek_v3 --enable-auto-tool-choice "
         "--no-enable-prefix-caching --shutdown-timeout 30 --fail-on-environ-validation"
     )
 
@@ -38,7 +39,8 @@ def test_a_whole_command_of_the_recipes_time() -> None:
         "export VLLM_USE_FLASHINFER_MOE_FP4=1\n"
         "CUDA_VISIBLE_DEVICES=0,1,2,3 vllm serve nvidia/DeepSeek-R1-FP4 --trust-remote-code "
         "--tensor-parallel-size 4 --enable-expert-parallel --host 127.0.0.1 --port 8123 "
-        "--max-model-len 65536 --max-num-batched-tokens 8192 --no-enable-prefix-caching"
+        "--max-model-len 65536 --max-num-batched-tokens 8192 --reasoning-parser deepseek_r1 "
+        "--tool-call-parser deepseek_v3 --enable-auto-tool-choice --no-enable-prefix-caching"
     )
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     Make = Callable[..., Deployment]
 
 # First and last minor version whose release knows the name: looked up in the released packages
-# 0.12.0, 0.13.0 … 0.33.0 (keys of vllm/envs.py, arguments in vllm/engine/arg_utils.py), apart
-# from the table that is tested with it.
+# 0.12.0, 0.13.0 … 0.33.0 (keys of vllm/envs.py, arguments in vllm/engine/arg_utils.py and in
+# cli_args.py of the entry points), apart from the table that is tested with it.
 RELEASED = {
     "VLLM_ATTENTION_BACKEND": (12, 14),
     "VLLM_ALL2ALL_BACKEND": (12, 15),
@@ -47,6 +47,9 @@ RELEASED = {
     "--max-num-batched-tokens": (12, 33),
     "--max-num-seqs": (12, 33),
     "--no-enable-prefix-caching": (12, 33),
+    "--reasoning-parser": (12, 33),
+    "--tool-call-parser": (12, 33),
+    "--enable-auto-tool-choice": (12, 33),
 }
 SAMPLES = {
     "gpu_memory_utilization": "0.95",
@@ -58,6 +61,8 @@ SAMPLES = {
     "max_model_len": "4096",
     "max_num_batched_tokens": "8192",
     "max_num_seqs": "64",
+    "reasoning_parser": "deepseek_r1",
+    "tool_call_parser": "deepseek_v3",
 }
 ROWS = [
     pytest.param(row, value, id=f"{row.intent}-{value}-{row.since}-{row.until}-{row.only}")
@@ -135,11 +140,15 @@ def test_the_installed_vllm_knows_the_names() -> None:
     from acceptance.deployments.installed import find_vllm
 
     package = Path(spec.origin).parent
-    source = (package / "envs.py").read_text() + (package / "engine" / "arg_utils.py").read_text()
+    files = [package / "envs.py", package / "engine" / "arg_utils.py"]
+    files += (package / "entrypoints").rglob("cli_args.py")
+    source = "".join(file.read_text() for file in files)
     for name, (first, last) in RELEASED.items():
         is_there = f'"{name.replace("--no-", "--")}"' in source
         if name == "--fail-on-environ-validation":
             is_there = "fail_on_environ_validation" in source  # made from the field's name
+        elif "tool-c" in name:
+            is_there = f"{name.strip('-').replace('-', '_')}: " in source  # likewise
         assert is_there is (first <= release(find_vllm().version).minor <= last), name
 
 
@@ -230,6 +239,13 @@ LITERAL = [
     ),
     ({"kv_cache_dtype": "fp8"}, "blackwell fp4", "0.12.0", "", "--kv-cache-dtype fp8"),
     ({"shutdown_timeout": 20}, "hopper fp8", "0.18.0", "", "--shutdown-timeout 20"),
+    (
+        {"reasoning_parser": "deepseek_r1", "tool_call_parser": "deepseek_v3"},
+        "hopper fp8",
+        "0.12.0",
+        "",
+        "--reasoning-parser deepseek_r1 --tool-call-parser deepseek_v3 --enable-auto-tool-choice",
+    ),
     (
         {"kv_cache_gib": 1.0, "cpu_threads_bind": "0|1", "enforce_eager": True},
         "cpu bf16",

@@ -42,6 +42,15 @@ def test_markers(make: Make) -> None:
     assert make(layout={"tensor": 8}).markers == {"fp8", "hopper", "full"}
 
 
+def test_answers_mean_something_where_weights_do(make: Make) -> None:
+    assert make().trained
+    assert make("cpu", "bf16").trained
+    assert not make(lane="slice", load_format="dummy").trained
+    assert make(lane="slice").trained
+    assert not make(lane="simulated").trained
+    assert not make().model_copy(update={"model": "generated/deepseek-v3-tiny"}).trained
+
+
 def test_the_digest_is_of_what_is_served_and_judged(make: Make) -> None:
     deployment = make()
     assert len(deployment.digest) == 12

@@ -88,6 +88,21 @@ def test_full_deployments_keep_to_the_recipe(name: str) -> None:
     assert deployment.budgets.start == 3600
 
 
+@pytest.mark.parametrize("name", [n for n in RECIPE if "h200" in n or "b200" in n])
+def test_full_deployments_read_their_models_own_form(name: str) -> None:
+    """R1 reasons before it answers; V3 does not, and a reader of reasoning would wait for its
+    end for ever."""
+    options = DEPLOYMENTS[name].options
+    assert options.reasoning_parser == (None if name.startswith("v3") else "deepseek_r1")
+    assert options.tool_call_parser == "deepseek_v3"
+    assert DEPLOYMENTS[name].trained
+
+
+@pytest.mark.parametrize("name", [n for n in DEPLOYMENTS if n.startswith(("sim", "slice"))])
+def test_what_learned_nothing_is_asked_nothing(name: str) -> None:
+    assert not DEPLOYMENTS[name].trained
+
+
 @pytest.mark.parametrize("name", ["rehearsal-tp-ep", "rehearsal-dp-ep"])
 def test_rehearsal_deployments_fit_two_cores(name: str) -> None:
     deployment = DEPLOYMENTS[name]
