@@ -76,8 +76,17 @@ def needle(filler_words: int, depth: float, seed: int) -> Task:
     if not 0 <= depth <= 1 or filler_words < 0:
         raise ValueError(f"no needle at depth {depth} of {filler_words} words")
     rng = random.Random(f"needle {filler_words} {depth} {seed}")
-    facts = _facts(rng, 1, held=True)
-    return _asked(rng, facts, 0, _filler(rng, filler_words), depth)
+    return _needle(rng, filler_words, depth, held=True)
+
+
+def training_needle(rng: random.Random, filler_words: int, depth: float) -> Task:
+    """As needle, of the training part."""
+    return _needle(rng, filler_words, depth, held=False)
+
+
+def _needle(rng: random.Random, filler_words: int, depth: float, *, held: bool) -> Task:
+    facts = _facts(rng, 1, held=held)
+    return _asked(facts, 0, _filler(rng, filler_words), depth)
 
 
 def is_right(task: Task, content: str | None, calls: tuple[Call, ...] | list[Call] = ()) -> bool:
@@ -159,7 +168,7 @@ def _echo(rng: random.Random, held: bool) -> Task:
 
 def _lookup(rng: random.Random, held: bool) -> Task:
     facts = _facts(rng, rng.randint(2, 6), held=held)
-    return _asked(rng, facts, rng.randrange(len(facts)), [], 0.0)
+    return _asked(facts, rng.randrange(len(facts)), [], 0.0)
 
 
 def _facts(rng: random.Random, n: int, *, held: bool) -> list[tuple[str, str]]:
@@ -182,9 +191,7 @@ def _filler(rng: random.Random, words: int) -> list[str]:
     return made
 
 
-def _asked(
-    rng: random.Random, facts: list[tuple[str, str]], which: int, filler: list[str], depth: float
-) -> Task:
+def _asked(facts: list[tuple[str, str]], which: int, filler: list[str], depth: float) -> Task:
     """Facts within filler, the first of them at depth, and a question about one of them."""
     thing, code = facts[which]
     said = [NEEDLE.format(thing=name, code=value) for name, value in facts]
