@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from reports.recorder import RESULTS
 from reports.schema import RECORD, SCHEMA, AnyRecord, RunRecord
+from reports.sessions import standing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,10 +29,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Results:
-    """What a run left: its records in order, and the lines that could not be read."""
+    """What a run left: the records that count, in order, and the lines that could not be read.
+    replaced: records of a session that was broken off, of what a later one ran again."""
 
     records: tuple[AnyRecord, ...] = ()
     problems: tuple[Problem, ...] = field(default=())
+    replaced: tuple[AnyRecord, ...] = ()
 
     @property
     def run(self) -> RunRecord | None:
@@ -57,7 +60,8 @@ def read_results(path: Path) -> Results:
             problems.append(Problem(number, read))
         else:
             records.append(read)
-    return Results(tuple(records), tuple(problems))
+    kept, replaced = standing(records)
+    return Results(tuple(kept), tuple(problems), tuple(replaced))
 
 
 def _read(line: bytes) -> AnyRecord | str:

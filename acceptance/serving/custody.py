@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import psutil
 
 ROOT = Path(__file__).parents[2]
+LOST_WARDEN = "lost its warden, which somebody killed"
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Custody:
         """How the API server ended, for people."""
         if self.exit_code is not None:
             return f"ended with exit code {self.exit_code}"
-        return "lost its warden, which somebody killed" if self.exited else "lives"
+        return LOST_WARDEN if self.exited else "lives"
 
     def processes(self) -> list[psutil.Process]:
         """The living processes of the tree."""

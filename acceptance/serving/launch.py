@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import secrets
 import socket
@@ -82,8 +84,7 @@ def launch(
     for a second server of the same deployment. Raises ServerError; nothing is left behind then.
     """
     prepared = prepare(deployment, vllm, run_dir)
-    log = run_dir / "servers" / f"{deployment.name}.{profile}{suffix}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log = _new_log(run_dir / "servers", f"{deployment.name}.{profile}{suffix}")
     for attempt in (1, 2):
         server = _start(deployment, profile, vllm, prepared, log, redactor, gpus)
         assert server.custody is not None
@@ -150,6 +151,18 @@ def _start(
         ),
         bench_env=prepared.env,
     )
+
+
+def _new_log(folder: Path, name: str) -> Path:
+    """A log that no earlier server wrote: a run that is resumed, or whose worker died, starts the
+    same server again, and the first one's log is evidence."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        path = folder / (f"{name}.log" if number == 1 else f"{name}.start{number}.log")
+        with contextlib.suppress(FileExistsError):
+            path.touch(exist_ok=False)
+            return path
+    raise AssertionError("itertools.count ends")
 
 
 def server_env(command: ServerCommand, prepared: Preparation) -> dict[str, str]:
