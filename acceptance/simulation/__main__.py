@@ -23,6 +23,7 @@ from acceptance.simulation.app import Routes
 from acceptance.simulation.faults import VARIABLE, Faults, read_faults
 from acceptance.simulation.flags import Settings, parse
 from acceptance.simulation.service import Service
+from acceptance.simulation.startup import Ended, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ CUT = 1.0  # seconds for connections that outlast the shutdown timeout
 
 
 async def serve(settings: Settings, faults: Faults, key: str, unknown: list[str]) -> None:
-    """Starts, serves, and ends with SIGTERM or SIGINT."""
+    """Starts, serves, and ends with SIGTERM or SIGINT. Raises Ended for a start that fails."""
     service = Service(settings, faults)
     routes = Routes(service, key)
     stop = asyncio.Event()
@@ -46,12 +47,13 @@ async def serve(settings: Settings, faults: Faults, key: str, unknown: list[str]
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     lines = list(log.startup(settings, service.version, service.kv_tokens, unknown))
-    for line in lines[: len(lines) // 2] if faults.never_ready else lines:
-        log.write(line)
-        await asyncio.sleep(settings.start_seconds / len(lines))
-    if faults.never_ready:
-        await stop.wait()
+    starting = loop.create_task(start(settings, faults, lines))
+    stopping = loop.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
         return
+    starting.result()
     runner = web.AppRunner(
         routes.application(), access_log=None, handler_cancellation=True, shutdown_timeout=CUT
     )
@@ -60,7 +62,7 @@ async def serve(settings: Settings, faults: Faults, key: str, unknown: list[str]
     await site.start()
     log.write(log.READY)
     pumping = loop.create_task(service.pump.run())
-    await stop.wait()
+    await stopping
     log.write("INFO:     Shutting down")
     await site.stop()
     limit = time.monotonic() + settings.shutdown_timeout
@@ -73,7 +75,7 @@ async def serve(settings: Settings, faults: Faults, key: str, unknown: list[str]
 
 def main(words: list[str]) -> int:
     """Exit code: 0 after SIGTERM, 1 for what the environment asks and nobody knows, 2 for a bad
-    command line."""
+    command line, and what a fault of the start ends with."""
     if words[:1] != ["serve"]:
         sys.stderr.write("vllm: error: argument subparser: the simulation only serves\n")
         return 2
@@ -91,7 +93,10 @@ def main(words: list[str]) -> int:
         return 1
     key = os.environ.get("VLLM_API_KEY", "")
     with asyncio.Runner(loop_factory=_loop()) as runner:
-        runner.run(serve(settings, faults, key, unknown))
+        try:
+            runner.run(serve(settings, faults, key, unknown))
+        except Ended as ended:
+            return ended.code
     return 0
 
 

@@ -120,6 +120,7 @@ class Scheduler:
         self._front_end = time_scale * float(
             server["front_end"] if front_end is None else front_end
         )
+        self._submitted = 0
         self._free = 0.0  # moment from which the front end is
         noise = self.faults.noise
         self._noise = float(server["noise"] if noise is None else noise)
@@ -135,6 +136,7 @@ class Scheduler:
         """Gives the job to the engine with the fewest unfinished requests. It is ready when the one
         front end has read and tokenized those before it and then this one."""
         job.ready = self._free = max(self._free, job.arrived) + self._front_end
+        self._submitted += 1
         starved = self.faults.starved_engine
         able = [e for e in self.engines if len(self.engines) == 1 or e.number != starved]
         chosen = min(able, key=lambda e: (len(e.waiting) + len(e.running), e.number))
@@ -186,6 +188,9 @@ class Scheduler:
         return done
 
     def _plan_engine(self, engine: Engine, step: Step) -> EngineLoad:
+        stuck = engine.number == self.faults.stuck_engine
+        if stuck and self._submitted > self.faults.stuck_after:
+            return EngineLoad()
         budget = self.limits.batched_tokens
         used = engine.used
         decodes = [job for job in engine.running if job.decoding]

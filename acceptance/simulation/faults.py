@@ -10,7 +10,7 @@ import json
 import tomllib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -67,6 +67,9 @@ class Faults(BaseModel):
     kv_share: float = Field(
         default=1.0, gt=0, le=1, description="share of the KV cache that is there"
     )
+    kv_usable: float = Field(
+        default=1.0, gt=0, le=1, description="share of the KV cache that can be used, told as whole"
+    )
     leak_mib: float = Field(default=0.0, ge=0, description="MiB of memory kept of every request")
     # Log, life and identity
     jit_every: int = Field(
@@ -78,7 +81,29 @@ class Faults(BaseModel):
     fingerprint_layout: str | None = Field(default=None, description="layout in system_fingerprint")
     open: bool = Field(default=False, description="asks nobody for a key")
     lost_metrics: tuple[str, ...] = Field(default=(), description="metrics that are not exported")
+    outlives: bool = Field(
+        default=False,
+        description="the API server outlives its engine: requests fail, /health answers 200",
+    )
+    stuck_engine: int | None = Field(
+        default=None, ge=0, description="engine that computes nothing, while others do"
+    )
+    stuck_after: int = Field(default=0, ge=0, description="it does until so many requests came")
+    keep_aborted: bool = Field(default=False, description="requests whose clients are gone run on")
+    ghosts: int = Field(
+        default=0, ge=0, description="one in so many finished requests stays among the waiting"
+    )
+    # Start
     never_ready: bool = Field(default=False, description="stops in the middle of its start")
+    silent_at: str = Field(default="", description="falls silent at the line with these words")
+    spins: bool = Field(default=False, description="burns a core while it is silent")
+    exits_at: str = Field(default="", description="ends with code 0 at the line with these words")
+    runs_out_at: Literal["", "weights", "profiling", "no-cache", "length", "warmup", "capture"] = (
+        Field(default="", description="where the start runs out of memory")
+    )
+    start_seconds: float | None = Field(
+        default=None, gt=0, description="how long the start takes, without a pause in its lines"
+    )
 
     def bites(self, tokens: int) -> bool:
         """Whether faults of answers meet a request of so many output tokens."""

@@ -79,6 +79,7 @@ def _engine(settings: Settings, version: str, kv_tokens: int, engine: int) -> It
     weights = machine.weight_bytes() / GIB
     loading = machine.weight_bytes() / server["load_rate"]
     yield say(me, "core.py:133", _config(settings, version))
+    yield from _group(settings, worker)
     yield say(worker, "gpu_model_runner.py:5040", f"Starting to load model {settings.model}...")
     yield from _kernels(settings, engine)
     yield (
@@ -111,6 +112,19 @@ def _engine(settings: Settings, version: str, kv_tokens: int, engine: int) -> It
     yield say(worker, "gpu_worker.py:1034", _memory(settings, weights))
     text = f"init engine (profile, create kv cache, warmup model) took {loading + 60:.2f} s"
     yield say(me, "core.py:402", text)
+
+
+def _group(settings: Settings, worker: str) -> Iterator[str]:
+    """How a rank finds the others."""
+    ranks = settings.machine.ranks
+    text = f"world_size={ranks} rank=0 local_rank=0 distributed_init_method=tcp://x backend=nccl"
+    yield say(worker, "parallel_state.py:1906", text)
+    peers = ranks - 1
+    yield (
+        f"[Gloo] Rank 0 is connected to {peers} peer ranks. "
+        f"Expected number of connected peer ranks is : {peers}"
+    )
+    yield say(worker, "pynccl.py:113", "vLLM is using nccl==2.28.9")
 
 
 def _kernels(settings: Settings, engine: int) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -60,13 +60,16 @@ class Service:
         self.kv_tokens = int(
             settings.machine.kv_tokens(self.block, settings.length_scale) * faults.kv_share
         )
-        limits = Limits(settings.seqs, settings.batched_tokens, self.kv_tokens)
+        usable = int(self.kv_tokens * faults.kv_usable)
+        limits = Limits(settings.seqs, settings.batched_tokens, usable)
         scales = (settings.length_scale, settings.time_scale)
         self.pump = Pump(Scheduler(settings.machine, limits, faults, *scales), self._done)
         self.metrics = Metrics(settings.machine.data, settings.served)
         self.prefixes = Prefixes(self.block, self.kv_tokens)
         self.truth: deque[dict[str, Any]] = deque(maxlen=KEPT)
-        self._requests = self._met = 0
+        self._requests = self._met = self._finished = 0
+        self._dead = False
+        self._ghosts: dict[int, int] = defaultdict(int)
         self._leak: list[bytearray] = []
         self._of: dict[int, Live] = {}
 
@@ -85,6 +88,8 @@ class Service:
 
     def admit(self, body: Completion | Chat) -> Live:
         """Checks and generates, without queueing. Raises Refused."""
+        if self._dead:
+            raise Refused("EngineCore encountered an issue", 500, "EngineDeadError")
         limit = self.settings.max_model_len
         prompts = body.prompts()
         caps = [tokens_of(body, prompt, limit) for prompt in prompts]
@@ -135,6 +140,8 @@ class Service:
 
     def abort(self, live: Live) -> None:
         """Takes a request out whose client is gone."""
+        if self.faults.keep_aborted:
+            return
         for job in live.jobs:
             if self._of.pop(id(job), None) is not None:
                 self.scheduler.drop(job)
@@ -148,7 +155,9 @@ class Service:
             counters["vllm:num_preemptions_total"] = engine.preemptions
         return {
             "vllm:num_requests_running": [len(engine.running) for engine in engines],
-            "vllm:num_requests_waiting": [len(engine.waiting) for engine in engines],
+            "vllm:num_requests_waiting": [
+                len(engine.waiting) + self._ghosts[engine.number] for engine in engines
+            ],
             "vllm:kv_cache_usage_perc": [min(1.0, e.used / capacity) for e in engines],
         }
 
@@ -191,6 +200,7 @@ class Service:
         return 0 < live.number <= self.faults.cold_requests
 
     def _die(self) -> None:
+        """Raises Refused when the API server lives on."""
         name = log.engine_name(self.settings, 0)
         for text in (
             "EngineCore encountered a fatal error.",
@@ -199,7 +209,10 @@ class Service:
             "RuntimeError: CUDA error: an illegal memory access was encountered",
         ):
             log.write(log.say(name, "core.py:1108", text, "ERROR"))
-        os._exit(1)
+        if not self.faults.outlives:
+            os._exit(1)
+        self._dead = True
+        raise Refused("EngineCore encountered an issue", 500, "EngineDeadError")
 
     def _cached(self, live: Live, prompt: list[int]) -> int:
         """Prompt tokens that are not computed."""
@@ -226,6 +239,9 @@ class Service:
         live = self._of.pop(id(job), None)
         if live is None:
             return
+        self._finished += 1
+        if self.faults.ghosts and self._finished % self.faults.ghosts == 0:
+            self._ghosts[job.engine] += 1
         index = live.jobs.index(job)
         made, times, metrics = live.made[index], job.times, self.metrics
         metrics.finished[job.engine][made.finish_reason] += 1

@@ -13,11 +13,14 @@ from simulation_world import KEY, PATIENCE, Running, running, simulated
 from acceptance.errors import InputError
 from acceptance.serving.window import read_window
 from acceptance.simulation.faults import Faults, presets, read_faults
+from acceptance.simulation.flags import parse
+from acceptance.simulation.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+IN_STARTS = {"silent_at", "spins", "exits_at", "runs_out_at", "start_seconds"}
 SPEED = {"prefill", "decode", "step", "from_batch", "noise", "seed", "cold_seconds"}
 
 
@@ -49,8 +52,9 @@ def test_nonsense_is_refused(text: str) -> None:
 
 def test_every_knob_is_turned_by_a_preset_or_a_test() -> None:
     turned = {knob for preset in presets().values() for knob in preset.knobs}
-    assert set(Faults.model_fields) - turned - SPEED == {
-        *("least_tokens", "unstable", "jit_every", "lost_metrics")
+    assert set(Faults.model_fields) - turned - SPEED - IN_STARTS == {
+        *("least_tokens", "unstable", "jit_every", "lost_metrics"),
+        *("outlives", "keep_aborted", "ghosts", "stuck_engine", "stuck_after", "kv_usable"),
     }
 
 
@@ -160,6 +164,31 @@ def jits_now_and_then(server: Running) -> None:
     assert read_window(server.log, before).jit_count == 2
 
 
+def outlives_its_engine(server: Running) -> None:
+    assert [answer.status_code for answer in ask(server)] == [200, 200, 500, 500]
+    assert server.complete(max_tokens=1).status_code == 500
+    assert httpx.get(f"{server.url}/health").status_code == 200
+
+
+def forgets_nobody(server: Running) -> None:
+    body = {"model": server.model, "prompt": "x", "max_tokens": 500, "ignore_eos": True}
+    with pytest.raises(httpx.ReadTimeout), server.client as client:
+        client.post("/v1/completions", json=body, timeout=0.3)
+    ask(server, 4)
+    assert server.metrics().sum("vllm:num_requests_running") == 1
+    assert server.metrics().sum("vllm:num_requests_waiting") == 2  # of those that had finished
+
+
+def computes_on_one_engine_less(server: Running) -> None:
+    ask(server, 1)
+    body = {"model": server.model, "prompt": "x", "max_tokens": 10, "n": 8, "temperature": 1}
+    with pytest.raises(httpx.ReadTimeout), server.client as client:
+        client.post("/v1/completions", json=body, timeout=2)
+    shares = server.metrics().by_engine("vllm:generation_tokens_total")
+    assert shares["0"] > 0
+    assert shares["1"] == 0
+
+
 def leaks(server: Running) -> None:
     import psutil
 
@@ -187,6 +216,9 @@ SEEN: dict[str, Callable[[Running], None]] = {
     '{"unstable": true}': repeats_nothing,
     '{"lost_metrics": ["vllm:generation_tokens_total"]}': loses_a_metric,
     '{"jit_every": 3}': jits_now_and_then,
+    '{"die_after": 3, "outlives": true}': outlives_its_engine,
+    '{"keep_aborted": true, "ghosts": 2}': forgets_nobody,
+    '{"stuck_engine": 1, "stuck_after": 1}': computes_on_one_engine_less,
 }
 IN_VIRTUAL_TIME = {
     *("slow-20", "slow-decode", "slow-prefill", "slow-large-batches", "jittery"),
@@ -196,7 +228,7 @@ IN_VIRTUAL_TIME = {
 
 @pytest.mark.parametrize("fault", SEEN)
 def test_visible(tmp_path: Path, fault: str) -> None:
-    name = "fp8-8xh200-dp-ep" if "starved" in fault else "fp8-8xh200-tp-ep"
+    name = "fp8-8xh200-dp-ep" if "starved" in fault or "stuck" in fault else "fp8-8xh200-tp-ep"
     with running(tmp_path, simulated(name), fault=fault) as server:
         SEEN[fault](server)
 
@@ -209,6 +241,13 @@ def test_never_ready(tmp_path: Path) -> None:
             time.sleep(0.05)
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{server.url}/health", headers={"Authorization": KEY})
+
+
+def test_a_cache_that_is_smaller_than_told() -> None:
+    settings = parse(["m", "--tensor-parallel-size", "8"])
+    whole, half = (Service(settings, Faults(kv_usable=share)) for share in (1.0, 0.5))
+    assert half.kv_tokens == whole.kv_tokens
+    assert half.scheduler.limits.kv_tokens == whole.kv_tokens // 2
 
 
 def test_every_preset_is_shown() -> None:
