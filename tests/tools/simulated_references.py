@@ -23,7 +23,10 @@ SOURCE = "acceptance/simulation/model.toml, in virtual time"
 HEADER = """What the simulated server's latency model says of each cell, in virtual time.
 Made by tests/tools/simulated_references.py. The tolerances are what the machine under server and
 client adds, and the spread of a few tokens. Not loaded by itself: --references names it."""
-ADDED_MS = 8.0  # what a busy machine adds to a TTFT, besides a share of it
+ADDED_MS = 12.0  # what a busy machine adds to a TTFT, besides a share of it
+# A burst's first tokens come in steps: a request that just makes one, or misses it, moves the
+# median by a step. Full runs on two cores gave medians 5.2 % below what virtual time says.
+EARLY = 0.12
 
 
 # Both layouts compute the same hash.
@@ -43,10 +46,13 @@ def entries() -> Iterator[dict[str, Any]]:
             said = expected(deployment, cell.batch, cell.isl, cell.osl)
             output = said.output_throughput
             rows = [
-                ("ttft_mean_ms", said.ttft_mean_ms, "ms", 0.05, 0.1 + ADDED_MS / said.ttft_mean_ms),
+                (
+                    *("ttft_mean_ms", said.ttft_mean_ms, "ms"),
+                    *(EARLY, 0.1 + ADDED_MS / said.ttft_mean_ms),
+                ),
                 (
                     *("ttft_median_ms", said.ttft_median_ms, "ms"),
-                    *(0.05, 0.15 + ADDED_MS / said.ttft_median_ms),
+                    *(EARLY, 0.15 + ADDED_MS / said.ttft_median_ms),
                 ),
                 ("tpot_mean_ms", said.tpot_mean_ms, "ms", 0.1, 0.08),
                 ("tpot_median_ms", said.tpot_median_ms, "ms", 0.1, 0.08),
