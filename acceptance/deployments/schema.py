@@ -213,6 +213,15 @@ class Expected(Data):
     cell: Positive = 4.0
 
 
+class Accepted(Data):
+    """What a person puts up with, by name. open_routes: a route that answers without the key, or
+    that only developers should reach, and the reason why it may."""
+
+    open_routes: dict[
+        Annotated[str, Field(pattern=r"^/\S+$")], Annotated[str, Field(min_length=10)]
+    ] = {}
+
+
 class Deployment(Data):
     """One server to be accepted. tokenizer: None for the model's own. source: where the numbers
     come from."""
@@ -229,6 +238,7 @@ class Deployment(Data):
     memory: Memory = Memory()
     health: Health = Health()
     scale: Scale = Scale()
+    accepted: Accepted = Accepted()
     expected_minutes: Expected = Expected()
     source: str = ""
 
