@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime  # noqa: TC003 (pydantic needs it at run time)
 import fnmatch
+from functools import cached_property
 from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -76,7 +77,7 @@ class Reference(Frozen):
             raise ValueError("needs a unit ('ratio' or 'count' where there is none)")
         return self
 
-    @property
+    @cached_property
     def kind(self) -> Kind:
         """Which of floor, ceiling, baseline, bound and expected this entry is."""
         return next(kind for kind in Kind if getattr(self, kind.value) is not None)
@@ -106,15 +107,15 @@ class Reference(Frozen):
 
     def applies(self, deployment: str, metric: str, conditions: dict[str, Any]) -> bool:
         """Whether this entry speaks about that metric of that deployment."""
+        if self.metric != metric:
+            return False
         wanted: dict[str, Condition] = dict(self.conditions)
         if self.workload is not None:
             wanted["workload"] = self.workload
         if self.batch is not None:
             wanted["batch"] = self.batch
-        return (
-            self.metric == metric
-            and fnmatch.fnmatchcase(deployment, self.deployment)
-            and all(key in conditions and holds(conditions[key], w) for key, w in wanted.items())
+        return fnmatch.fnmatchcase(deployment, self.deployment) and all(
+            key in conditions and holds(conditions[key], w) for key, w in wanted.items()
         )
 
 

@@ -53,7 +53,7 @@ def find(
     found = [
         (_rank(entry, deployment), number, entry)
         for number, entry in enumerate(references)
-        if entry.kind is not Kind.BOUND and entry.applies(deployment, metric, conditions)
+        if entry.applies(deployment, metric, conditions) and entry.kind is not Kind.BOUND
     ]
     fits = [fit for fit in found if not fit[2].advisory] or found
     if not fits:
@@ -88,7 +88,7 @@ def find_bounds(
     return [
         entry.limit()
         for entry in references
-        if entry.kind is Kind.BOUND and entry.applies(deployment, metric, conditions)
+        if entry.applies(deployment, metric, conditions) and entry.kind is Kind.BOUND
     ]
 
 

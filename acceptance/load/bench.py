@@ -10,7 +10,7 @@ from acceptance.judging.bounds import bounds_for
 from acceptance.load.capacity import read_capacity, running_requests
 from acceptance.load.cellrun import CellRun, measured_window
 from acceptance.load.command import command
-from acceptance.load.counters import settled_counters
+from acceptance.load.counters import generated, settled_counters
 from acceptance.load.pace import deadline_seconds
 from acceptance.load.result import read_result
 from acceptance.load.warmup import WarmRule, WarmUp, warm_up
@@ -69,10 +69,13 @@ def run_cell(
     command(target, cell, folder)  # without a client there is nothing to warm up for
     tell("warming up")
     warmed = warm_up(target, cell, deadline, warm)
-    made = []
+    made: list[CellRun] = []
     for repeat in range(1, cell.repeats + 1):
         taken = take(cell, attempt, repeat)
-        measuring = _Measuring(target, engine, folder, attempt, repeat, deadline, bounds, tell)
+        settled = generated(made[-1].after) if made else None
+        measuring = _Measuring(
+            *(target, engine, folder, attempt, repeat, deadline, bounds, tell), settled=settled
+        )
         made.append(measuring.run(taken, warmed))
     return tuple(made)
 
@@ -90,7 +93,10 @@ class _Measuring:
         deadline: float,
         bounds: Bounds,
         tell: Tell,
+        settled: float | None = None,
     ) -> None:
+        """settled: tokens generated until now, as the reading after the last repeat had them."""
+        self.settled = settled
         self.target, self.engine, self.folder = target, engine, folder
         self.attempt, self.repeat = attempt, repeat
         self.deadline, self.bounds, self.tell = deadline, bounds, tell
@@ -108,12 +114,17 @@ class _Measuring:
         target.check()
         capacity = read_capacity(target, cell)
         self._queued = capacity is not None and cell.batch > capacity.fits
-        before, log_start, started = settled_counters(target), log_size(target), time.time()
+        before = settled_counters(target, expected=self.settled)
+        log_start, started = log_size(target), time.time()
         offset = time.time() - time.perf_counter()
         client = self.engine.run(target, argv, client_log, self.deadline, self._check)
         ended = time.time()
         target.check()
         result = read_result(result_file)
+        had = generated(before)
+        after = settled_counters(
+            target, expected=None if had is None else had + sum(result.output_lens)
+        )
         deployment = target.deployment
         limits = self.bounds(deployment, cell.workload, cell.batch, cell.isl, cell.osl)
         run = CellRun(
@@ -132,7 +143,7 @@ class _Measuring:
             client_log=client_log,
             server_log=target.log,
             before=before,
-            after=settled_counters(target),
+            after=after,
             log_span=(log_start, log_size(target)),
             capacity=capacity,
             peak_running=self.peak,

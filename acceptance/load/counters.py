@@ -53,18 +53,29 @@ def read_counters(target: Target) -> Counters:
     return Counters(values=values, missing=missing)
 
 
-def settled_counters(target: Target, within: float = SETTLED_WITHIN) -> Counters:
+def settled_counters(
+    target: Target, within: float = SETTLED_WITHIN, expected: float | None = None
+) -> Counters:
     """A reading that a second one agrees with: the engine reports a step's tokens only after the
-    client has them. After `within` seconds the last reading is taken, agreed with or not."""
+    client has them. After `within` seconds the last reading is taken, agreed with or not.
+
+    expected: generated tokens in all that there must be now; a reading that has them is settled.
+    """
     limit = time.monotonic() + within
     last = read_counters(target)
-    while last.values and time.monotonic() < limit:
+    while last.values and generated(last) != expected and time.monotonic() < limit:
         time.sleep(SETTLED_APART)
         again = read_counters(target)
         if again == last:
             break
         last = again
     return last
+
+
+def generated(counters: Counters) -> float | None:
+    """Generated tokens of all engines together; None when they could not be read."""
+    found = counters.values.get(GENERATED)
+    return sum(found.values()) if found else None
 
 
 def growth(before: Counters, after: Counters, name: str) -> dict[str, float] | None:

@@ -20,6 +20,7 @@ import httpx
 
 from acceptance.judging.judgement import Frozen
 from acceptance.load.pace import WARM_OUTPUT
+from acceptance.serving.client import certificates
 
 if TYPE_CHECKING:
     from acceptance.load.target import Target
@@ -96,6 +97,7 @@ async def _wave(
         headers=headers,
         timeout=deadline,
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+        verify=certificates(),
         trust_env=not loopback,
     ) as client:
         began = time.perf_counter()

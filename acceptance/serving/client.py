@@ -21,7 +21,7 @@ def client(server: Endpoint, timeout: float, key: str | None = None) -> httpx.Cl
         base_url=server.base_url,
         headers=headers(server) if key is None else _bearer(key),
         timeout=timeout,
-        verify=_certificates(),
+        verify=certificates(),
         trust_env=not _on_this_host(server.base_url),
     )
 
@@ -36,7 +36,7 @@ def _bearer(key: str) -> dict[str, str]:
 
 
 @functools.cache
-def _certificates() -> ssl.SSLContext:
+def certificates() -> ssl.SSLContext:
     """Read once: httpx does it for every client, in 35 ms, whether they are used or not."""
     return httpx.create_ssl_context()
 
