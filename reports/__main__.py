@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from reports.digest import digest_of
 from reports.reading import read_results
 from reports.ruling import last_end, verdict_of
 from reports.summary import render_page
@@ -24,8 +25,8 @@ def main(argv: list[str]) -> int:
     results = read_results(run_dir)
     report = run_dir / "acceptance.html"
     if last_end(results.records) is None or not report.exists():
-        report.write_text(render_page(results), encoding="utf-8")
-    for line in (*causes(results), *closing_lines(results, report)):
+        report.write_text(render_page(results, run_dir), encoding="utf-8")
+    for line in (*causes(results), *closing_lines(results, report, digest_of(run_dir))):
         print(line)
     return 0 if verdict_of(results).accepted else 1
 

@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Any
 from acceptance.deployments.schema import Deployment, Lane
 from acceptance.errors import AcceptanceError
 from acceptance.judging.judge import describe as describe_limit
+from acceptance.judging.judgement import Outcome
 from reports.schema import Check, JudgementRecord, TestRecord, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pytest
 
     from acceptance.judging.judgement import Judgement
+    from reports.schema import Exchange
 
 AREAS = ("conformance", "correctness", "memory", "performance", "resilience")
+HELD = (Outcome.PASS, Outcome.MARGINAL, Outcome.NOT_RUN)
 _EXCERPT_LINES = 40
+_EXCHANGES = 3  # of a check that is short
 _PHASES = ("setup", "call", "teardown", "collect")
 
 
@@ -70,8 +74,11 @@ def judgement_record(
     attempt: int = 1,
     conditions: Mapping[str, Any] | None = None,
     trace: Trace | None = None,
+    exchanges: Sequence[Exchange] = (),
 ) -> JudgementRecord:
-    """The line for one judgement, made now. conditions: what its reference was looked up by."""
+    """The line for one judgement, made now. conditions: what its reference was looked up by.
+    exchanges: what was asked of the server for it; those of a check that held are fewer."""
+    kept = exchanges if judgement.outcome not in HELD else exchanges[-1:]
     return JudgementRecord(
         time=time.time(),
         check=check,
@@ -79,6 +86,7 @@ def judgement_record(
         attempt=attempt,
         conditions=dict(conditions or {}),
         trace=trace or Trace(),
+        exchanges=tuple(kept[-_EXCHANGES:]),
     )
 
 

@@ -23,6 +23,7 @@ from acceptance.judging.metrics import METRICS
 from reports.observing import observations
 from reports.reading import Results, read_results
 from reports.ruling import facts_of
+from reports.text import markdown as text_markdown
 from reports.text import number, percent, visible
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ def closing(comparison: Comparison) -> str:
 def markdown(lines: Sequence[Compared], notes: Sequence[str]) -> str:
     """The comparison as Markdown."""
     rows = [COLUMNS, ["---"] * len(COLUMNS), *(_cells(line) for line in lines)]
-    table = [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in rows]
-    return "\n".join([*(f"- {_escaped(note)}" for note in notes), "", *table, "", ""])
+    table = [f"| {' | '.join(text_markdown(cell) for cell in row)} |" for row in rows]
+    return "\n".join([*(f"- {text_markdown(note)}" for note in notes), "", *table, "", ""])
 
 
 def _print(lines: Sequence[Compared], notes: Sequence[str]) -> None:
@@ -151,14 +152,6 @@ def names_of(paths: Sequence[Path]) -> list[str]:
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
     return [n if names.count(n) == 1 else f"{n}#{i + 1}" for i, n in enumerate(names)]
-
-
-def _escaped(text: str) -> str:
-    """Text within a Markdown cell."""
-    flat = " ".join(visible(text, 400).split())
-    for char in "\\|`<*_[":
-        flat = flat.replace(char, f"\\{char}" if char != "<" else "&lt;")
-    return flat
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from _pytest.junitxml import xml_key  # the only way to a property of the whole test suite
 
-from reports.html import HtmlHooks
+from reports.digest import digest_of, seal
+from reports.exchanges import JOURNAL, Journal
+from reports.html import HtmlHooks, polish
 from reports.reading import read_results
-from reports.ruling import closing
-from reports.summary import CSS, render_page
+from reports.ruling import closing, verdict_of
 from reports.terminal import causes, closing_lines
 from reports.testing import RecordHooks, TellHooks
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from acceptance.deployments.schema import Lane
+    from reports.digest import Digest
+    from reports.reading import Results
     from reports.recorder import Recorder
 
 
@@ -54,8 +58,18 @@ class RunContext:
         return self.run_dir / "junit.xml"
 
 
+CSS = Path(__file__).parent / "templates" / "report.css"
 RUN_KEY = pytest.StashKey[RunContext]()
 _NAME = "acceptance-report"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("acceptance").addoption(
+        "--summary",
+        metavar="FILE",
+        type=Path,
+        help="write the verdict as Markdown to FILE (default: add it to $GITHUB_STEP_SUMMARY)",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -73,6 +87,7 @@ def prepare(config: pytest.Config) -> None:
     if RUN_KEY not in config.stash or config.pluginmanager.has_plugin(_NAME):
         return
     context = config.stash[RUN_KEY]
+    config.stash[JOURNAL] = Journal(context.recorder.redact)
     tell = TellHooks(context.recorder.redact, context.lanes, context.digests)
     config.pluginmanager.register(tell, _NAME)
     if hasattr(config, "workerinput"):
@@ -88,12 +103,14 @@ def prepare(config: pytest.Config) -> None:
     copies = {path: Path(other) for path, other in wanted.items() if other}
     record = RecordHooks(context.recorder, context.lanes)
     config.pluginmanager.register(record, f"{_NAME}-record")
-    config.pluginmanager.register(HtmlHooks(context.run_dir), f"{_NAME}-html")
-    config.pluginmanager.register(CloseHooks(context, copies), f"{_NAME}-close")
+    close = CloseHooks(context, copies)
+    close.html = HtmlHooks(context.run_dir, close.read)
+    config.pluginmanager.register(close.html, f"{_NAME}-html")
+    config.pluginmanager.register(close, f"{_NAME}-close")
 
 
 class CloseHooks:
-    """Ends the run: its last record, its exit status, its last words. Controller only.
+    """Ends the run: its last record, its exit status, its reports, its last words. Controller only.
 
     copies: where the user wanted pytest's reports, which go to the run directory first.
     """
@@ -101,6 +118,15 @@ class CloseHooks:
     def __init__(self, context: RunContext, copies: Mapping[Path, Path]) -> None:
         self.context = context
         self.copies = copies
+        self.html: HtmlHooks | None = None
+        self._known: tuple[Digest, Results] | None = None
+
+    def read(self) -> Results:
+        """The run's results, read again only when the file has changed."""
+        now = digest_of(self.context.run_dir)
+        if self._known is None or self._known[0] != now:
+            self._known = now, read_results(self.context.run_dir)
+        return self._known[1]
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(
@@ -114,17 +140,24 @@ class CloseHooks:
             pytest.ExitCode.NO_TESTS_COLLECTED,
         )
         end = closing(
-            read_results(self.context.run_dir),
+            self.read(),
             finished=exitstatus in over and not session.shouldfail and not session.shouldstop,
             pytest_status=int(exitstatus),
             duration=time.time() - self.context.began,
         )
         self.context.recorder.write(end)
         session.exitstatus = end.exit_status
+        _tell_junit(session.config, self.read())
         yield
-        if not self.context.report.exists():  # pytest-html is blocked, or was told too late
-            page = render_page(read_results(self.context.run_dir))
-            self.context.report.write_text(page, encoding="utf-8")
+        # Here, for a run that makes no report, such as --plan, needs none of it.
+        from reports.jobsummary import write_summary
+        from reports.metricsfile import write_metrics
+
+        results = self.read()
+        self._finish_report(results)
+        write_metrics(self.context.run_dir, results)
+        write_summary(session.config.getoption("summary", None), results, self.context.run_dir)
+        seal(self.context.run_dir, verdict_of(results).word)
         for path, other in self.copies.items():
             if path.exists() and path.resolve() != other.resolve():
                 other.parent.mkdir(parents=True, exist_ok=True)
@@ -132,14 +165,46 @@ class CloseHooks:
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.ensure_newline()
-            results = read_results(self.context.run_dir)
-            for line in closing_lines(results, self.context.report):
+            digest = digest_of(self.context.run_dir)
+            for line in closing_lines(results, self.context.report, digest):
                 reporter.write_line(self.context.recorder.redact(line))
+
+    def _finish_report(self, results: Results) -> None:
+        """Servers may end, and say so, after pytest-html was told: then its page is brought up to
+        date. Where pytest-html is blocked, or was told too late, there is a page without it."""
+        from reports.summary import render_page, render_summary
+
+        report, run_dir = self.context.report, self.context.run_dir
+        if self.html is None or self.html.digest is None or not report.exists():
+            report.write_text(render_page(results, run_dir), encoding="utf-8")
+            return
+        stale = self.html.digest != digest_of(run_dir)
+        polish(report, render_summary(results, run_dir) if stale else "")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The root cause of everything that went wrong, before pytest's own last line."""
-        told = causes(read_results(self.context.run_dir))
+        told = causes(self.read())
         if told:
             terminalreporter.section("what went wrong")
             for line in told:
                 terminalreporter.write_line(line)
+
+
+def _tell_junit(config: pytest.Config, results: Results) -> None:
+    """The verdict and the run's identity as properties of the test suite."""
+    xml = config.stash.get(xml_key, None)
+    run, verdict = results.run, verdict_of(results)
+    if xml is None or run is None:
+        return
+    told = {
+        "verdict": verdict.word,
+        "lane": verdict.lane.value if verdict.lane else "",
+        "tier": run.tier,
+        "host": run.host,
+        "vllm": run.vllm or "",
+        "driver": run.driver or "",
+        "suite": f"{run.suite_version} {run.suite_commit}".strip(),
+        **{f"deployment.{d.name}": d.digest for d in run.deployments},
+    }
+    for name, value in told.items():
+        xml.add_global_property(name, value)

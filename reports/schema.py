@@ -1,7 +1,8 @@
 """The lines of results.jsonl: one JSON object each, tagged by `type`, versioned by `schema`.
 
 `python -m reports.schema` prints their JSON Schema, which reports/results.schema.json holds.
-Every time is in seconds since the epoch, every duration in seconds.
+Every time is in seconds since the epoch, every duration in seconds. A key that is added and may be
+left out keeps the version; anything that makes an old line unreadable raises it.
 """
 
 from __future__ import annotations
@@ -101,9 +102,27 @@ class Trace(Frozen):
     hint: str = ""
 
 
+class Exchange(Frozen):
+    """A request of a check and its answer, without secrets and cut to what is kept.
+
+    path: with its query. auth: whether the server's own key was sent, none, or another. whole:
+    whether `request` is all of the body, so that it can be sent again.
+    """
+
+    method: str
+    path: str
+    status: int
+    auth: Literal["key", "none", "other"] = "none"
+    content_type: str = ""
+    request: str = ""
+    whole: bool = True
+    response: str = ""
+
+
 class JudgementRecord(Line):
     """One judgement. attempt: counts from 1; a retry of an INVALID cell is 2. conditions: what
-    the reference was looked up by, such as workload and batch."""
+    the reference was looked up by, such as workload and batch. exchanges: what the check asked
+    of the server until then, oldest first."""
 
     type: Literal["judgement"] = "judgement"
     check: Check
@@ -111,6 +130,7 @@ class JudgementRecord(Line):
     attempt: int = Field(default=1, ge=1)
     conditions: dict[str, Any] = Field(default_factory=dict)
     trace: Trace = Trace()
+    exchanges: tuple[Exchange, ...] = ()
 
 
 class ServerRecord(Line):

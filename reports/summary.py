@@ -1,4 +1,4 @@
-"""The report's own part as HTML, a pure function of the results."""
+"""The report's own part as HTML, a pure function of the results and of the run's folder."""
 
 from __future__ import annotations
 
@@ -7,15 +7,45 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from acceptance.load.measurements import COUNTS, LATENCIES, SPEEDS, STATISTICS
 from reports import text
+from reports.capabilities import Row, row_of
+from reports.charts.book import draw_charts
+from reports.html import BEGIN, END
+from reports.spread import spreads
 from reports.view import Page, draw
 
 if TYPE_CHECKING:
+    from reports.cells import CellView
     from reports.reading import Results
 
 TEMPLATES = Path(__file__).parent / "templates"
 CSS = TEMPLATES / "report.css"
+SCRIPT = TEMPLATES / "report.js"
 SUBJECT = "DeepSeek-R1/V3 on vLLM"
+
+# Markers as matplotlib draws them, for legends: circle, square, triangles, diamond and so on.
+SHAPES = (
+    "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0Z",
+    "M-5 -5H5V5H-5Z",
+    "M0 -6L6 5H-6Z",
+    "M0 -6.5L6.5 0L0 6.5L-6.5 0Z",
+    "M0 6L6 -5H-6Z",
+    "M-2 -6H2V-2H6V2H2V6H-2V2H-6V-2H-2Z",
+    "M-6 -3L-3 -6L0 -3L3 -6L6 -3L3 0L6 3L3 6L0 3L-3 6L-6 3L-3 0Z",
+    "M0 -6.5L1.8 -2H6.5L2.8 1L4 6L0 3L-4 6L-2.8 1L-6.5 -2H-1.8Z",
+)
+PHASES = ("importing", "launching", "loading", "compiling", "profiling", "capturing", "warming")
+_ORDER = {
+    name: place
+    for place, name in enumerate(
+        [
+            *COUNTS,
+            *SPEEDS,
+            *(f"{latency}_{statistic}_ms" for latency in LATENCIES for statistic in STATISTICS),
+        ]
+    )
+}
 
 
 def _environment() -> Environment:
@@ -34,6 +64,14 @@ def _environment() -> Environment:
         duration=text.duration,
         reach=_reach,
     )
+    made.globals.update(
+        shapes=SHAPES,
+        phases=[(phase, number) for number, phase in enumerate(PHASES)],
+        spreads=spreads,
+        row_of=row_of,
+        cell_rows=_cell_rows,
+        script=SCRIPT.read_text(encoding="utf-8"),
+    )
     made.finalize = _shown
     return made
 
@@ -47,23 +85,39 @@ def _shown(value: object) -> object:
 
 
 def _reach(margin: float) -> float:
-    """Length of a margin's bar, 0 to 38: half the limit fills it."""
-    return min(abs(margin), 0.5) / 0.5 * 38
+    """Length of a margin's bar, 0 to 100: half the limit fills it."""
+    return min(abs(margin), 0.5) / 0.5 * 100
+
+
+def _cell_rows(cell: CellView) -> list[Row]:
+    """A cell's judgements in the order in which people read them."""
+    names = sorted(cell.records, key=lambda name: _ORDER.get(name, len(_ORDER)))
+    return [row_of(cell.records[name]) for name in names]
 
 
 _TEMPLATES = _environment()
 
 
-def render_summary(results: Results) -> str:
+def render_summary(results: Results, run_dir: Path | None = None) -> str:
     """The fragment that opens acceptance.html."""
-    return _TEMPLATES.get_template("summary.html.j2").render(page=draw(results))
+    page = draw(results, run_dir)
+    return render(page)
 
 
-def render_page(results: Results) -> str:
+def render(page: Page) -> str:
+    """The same of a page that was drawn already."""
+    made = _TEMPLATES.get_template("summary.html.j2").render(page=page, charts=draw_charts(page))
+    return f"{BEGIN}{made}{END}"
+
+
+def render_page(results: Results, run_dir: Path | None = None) -> str:
     """A whole page without pytest's own table, for a run that could not write its report."""
-    page = draw(results)
+    page = draw(results, run_dir)
     return _TEMPLATES.get_template("page.html.j2").render(
-        page=page, title=title(page), css=CSS.read_text(encoding="utf-8")
+        page=page,
+        charts=draw_charts(page),
+        title=title(page),
+        css=CSS.read_text(encoding="utf-8"),
     )
 
 

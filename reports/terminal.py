@@ -5,28 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from acceptance.deployments.schema import Lane
+from reports.failures import failures
+from reports.ruling import verdict_of
 from reports.text import LANES, visible
-from reports.view import draw
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from acceptance.judging.verdict import Tally
+    from reports.digest import Digest
+    from reports.failures import Failure
     from reports.reading import Results
-    from reports.view import Failure
 
 _MOST_REASONS = 12
 
 
 def causes(results: Results) -> list[str]:
     """What went wrong, the root cause of each first."""
-    return [line for failure in draw(results).failures for line in _failure(failure)]
+    return [line for failure in failures(results.records) for line in _failure(failure)]
 
 
-def closing_lines(results: Results, report: Path) -> list[str]:
-    """The verdict, why it is short of acceptance, each deployment's counts, and the report."""
-    page = draw(results)
-    verdict = page.verdict
+def closing_lines(results: Results, report: Path, digest: Digest | None = None) -> list[str]:
+    """The verdict, why it is short of acceptance, each deployment's counts, the digest of the
+    record for whoever signs, and the report."""
+    verdict = verdict_of(results)
     lines = []
     if not verdict.accepted:
         lines += [f"  {visible(reason, 300)}" for reason in verdict.reasons[:_MOST_REASONS]]
@@ -34,6 +36,7 @@ def closing_lines(results: Results, report: Path) -> list[str]:
         lines += [f"  and {more} more reasons, in the report"] if more > 0 else []
     if verdict.lane and verdict.lane is not Lane.FULL:
         lines.append(f"  {LANES[verdict.lane]}")
+    lines += [f"  digest {digest.sha256}"] if digest is not None else []
     tallies = verdict.tallies or (None,)
     lines += [f"{verdict.word}  {counts(tally)}" for tally in tallies]
     return [*lines, f"report  {report}"]

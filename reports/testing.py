@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reports.checks import describe, explain, lanes_of, named, test_record
+from reports.exchanges import journal_of
 from reports.schema import Check, TestRecord
 
 if TYPE_CHECKING:
@@ -39,6 +40,13 @@ class TellHooks:
         self.lanes = lanes
         self.digests = digests
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """What an earlier test asked of a server is not this one's."""
+        journal = journal_of(item.config)
+        if journal is not None:
+            journal.clear()
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
@@ -53,6 +61,8 @@ class TellHooks:
             ("deployment", check.deployment),
             ("lane", check.lane.value if check.lane else ""),
             ("profile", check.profile),
+            ("area", check.area),
+            ("digest", check.digest),
         )
         report.user_properties += [(name, value) for name, value in told if value]
         redact_report(report, self.redact)

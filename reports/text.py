@@ -78,3 +78,11 @@ def moment(seconds: float | None) -> str:
     if seconds is None:
         return "–"
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def markdown(text: object, longest: int = 400) -> str:
+    """Text within Markdown, on one line and without meaning of its own."""
+    flat = " ".join(visible(text, longest).split())
+    for char in "\\|`<*_[":
+        flat = flat.replace(char, f"\\{char}" if char != "<" else "&lt;")
+    return flat

@@ -1,53 +1,44 @@
-"""What the report shows, drawn from the records alone; the templates only lay it out."""
+"""What the report shows, drawn from the records and from what the run's folder holds beside them;
+the templates only lay it out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from acceptance.deployments.schema import Lane
-from acceptance.judging.judge import describe
-from acceptance.judging.judgement import Outcome
+from acceptance.judging.references import load_references
 from acceptance.judging.verdict import RunVerdict, Tally, Verdict
 from reports import ruling
-from reports.schema import JudgementRecord, SelectedDeployment, ServerRecord, TestRecord, Trace
-from reports.text import LANES, duration, moment
+from reports.capabilities import Capability, capabilities
+from reports.cells import CellView, cell_views
+from reports.digest import Digest, digest_of
+from reports.facts import facts, identity
+from reports.failures import Failure, failures
+from reports.memory import Capacity, Timeline, capacities, timelines
+from reports.schema import JudgementRecord, SelectedDeployment
+from reports.starts import Start, starts
+from reports.text import LANES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pathlib import Path
 
+    from acceptance.judging.reference import Reference
     from reports.reading import Results
-    from reports.schema import AnyRecord
 
 TONES = {Verdict.ACCEPTED: "good", Verdict.REJECTED: "bad", Verdict.INCOMPLETE: "short"}
-_WORST_FIRST = (
-    Outcome.FAIL,
-    Outcome.INVALID,
-    Outcome.UNGATED,
-    Outcome.NOT_RUN,
-    Outcome.MARGINAL,
-    Outcome.PASS,
-)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Something that went wrong, its root cause first. kind: what it is, in a word."""
-
-    kind: str
-    deployment: str
-    what: str
-    title: str
-    trace: Trace
-
-
-@dataclass(frozen=True)
-class Start:
-    """One start of a server. segments: (phase, seconds, percent from the left, percent wide)."""
-
-    record: ServerRecord
-    total: float
-    segments: tuple[tuple[str, float, float, float], ...]
+SAYS = {
+    Verdict.REJECTED: "A limit was crossed, a server failed, or a test broke.",
+    Verdict.INCOMPLETE: "Nothing failed, yet something required did not run, was invalid, or had "
+    "no limit to be judged by.",
+}
+HELD_SAYS = {
+    Lane.FULL: "Every required check of every selected deployment held its limit.",
+    Lane.SLICE: "Every required check held its limit on one GPU with few layers and dummy weights.",
+    Lane.REHEARSAL: "Every required check held its limit on a CPU with a tiny checkpoint.",
+    Lane.SIMULATED: "Every required check held its limit against a simulated server.",
+}
 
 
 @dataclass(frozen=True)
@@ -66,36 +57,28 @@ class DeploymentView:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One judgement, or a check that did not run. limit: in words. margin: a share."""
-
-    area: str
-    check: str
-    title: str
-    profile: str
-    outcome: Outcome
-    required: bool
-    reason: str
-    metric: str = ""
-    value: object = None
-    unit: str = ""
-    limit: str = ""
-    source: str = ""
-    margin: float | None = None
-    attempt: int = 1
-
-
-@dataclass(frozen=True)
 class Page:
-    """The whole report."""
+    """The whole report. run_dir: None when only records are at hand."""
 
-    verdict: RunVerdict
-    tone: str
-    banner: str
-    failures: tuple[Failure, ...]
-    identity: tuple[tuple[str, str], ...]
-    deployments: tuple[DeploymentView, ...]
-    rows: dict[str, tuple[Row, ...]]
+    results: Results
+    run_dir: Path | None = None
+
+    @cached_property
+    def verdict(self) -> RunVerdict:
+        """What the records support."""
+        return ruling.verdict_of(self.results)
+
+    @property
+    def tone(self) -> str:
+        """good, bad or short."""
+        return TONES[self.verdict.verdict]
+
+    @property
+    def says(self) -> str:
+        """The verdict in a sentence."""
+        if self.verdict.accepted and self.verdict.lane is not None:
+            return HELD_SAYS[self.verdict.lane]
+        return SAYS[self.verdict.verdict]
 
     @property
     def full(self) -> bool:
@@ -107,137 +90,107 @@ class Page:
         """The lane's name; empty when nothing was selected."""
         return self.verdict.lane.value if self.verdict.lane else ""
 
+    @property
+    def banner(self) -> str:
+        """What the lane proves, unless it is the full one."""
+        return LANES[self.verdict.lane] if self.verdict.lane and not self.full else ""
 
-def draw(results: Results) -> Page:
-    """The report of these results."""
-    records = results.records
-    verdict = ruling.verdict_of(results)
-    known = {d.name: d for d in ruling.selected(records)}
-    starts = [_start(r) for r in records if isinstance(r, ServerRecord) and r.outcome != "stopped"]
-    return Page(
-        verdict=verdict,
-        tone=TONES[verdict.verdict],
-        banner=LANES[verdict.lane] if verdict.lane and verdict.lane is not Lane.FULL else "",
-        failures=tuple(_failures(records)),
-        identity=tuple(_identity(results)),
-        deployments=tuple(
+    @cached_property
+    def failures(self) -> list[Failure]:
+        """What went wrong, root causes first."""
+        return failures(self.results.records, self.run_dir)
+
+    @cached_property
+    def facts(self) -> list[tuple[str, str]]:
+        """What stands beside the verdict."""
+        return facts(self.results)
+
+    @cached_property
+    def identity(self) -> list[tuple[str, str]]:
+        """The rest of the run's identity."""
+        return identity(self.results)
+
+    @cached_property
+    def digest(self) -> Digest | None:
+        """Of results.jsonl as it is now; None without a folder."""
+        return digest_of(self.run_dir) if self.run_dir is not None else None
+
+    @cached_property
+    def selected(self) -> dict[str, SelectedDeployment]:
+        """Deployments by name."""
+        return {d.name: d for d in ruling.selected(self.results.records)}
+
+    @cached_property
+    def starts(self) -> list[Start]:
+        """Every start of a server."""
+        return starts(self.results.records, self.run_dir)
+
+    @cached_property
+    def deployments(self) -> list[DeploymentView]:
+        """Every deployment, and the run itself where something concerns it."""
+        return [
             DeploymentView(
                 tally=tally,
-                selected=known.get(tally.deployment),
+                selected=self.selected.get(tally.deployment),
                 tone=TONES[tally.verdict],
-                starts=tuple(s for s in starts if s.record.deployment == tally.deployment),
+                starts=tuple(s for s in self.starts if s.record.deployment == tally.deployment),
             )
-            for tally in verdict.tallies
-        ),
-        rows={
-            tally.deployment: tuple(_rows(records, tally.deployment)) for tally in verdict.tallies
-        },
-    )
+            for tally in self.verdict.tallies
+        ]
+
+    @cached_property
+    def cells(self) -> list[CellView]:
+        """The benchmark matrix."""
+        known = self.selected.values()
+        return cell_views(self.results.records, known, self.run_dir, _published)
+
+    @cached_property
+    def capabilities(self) -> list[Capability]:
+        """All checks that are no cells."""
+        shown = {
+            id(record)
+            for record in self.results.records
+            if isinstance(record, JudgementRecord)
+            and (record.check.deployment, *_cell(record)) in self._places
+        }
+        return capabilities(self.results.records, shown)
+
+    @cached_property
+    def _places(self) -> set[tuple[str, object, object]]:
+        return {(cell.deployment, cell.workload, cell.batch) for cell in self.cells}
+
+    @cached_property
+    def timelines(self) -> list[Timeline]:
+        """Memory over time."""
+        return timelines(self.results.records, self.run_dir)
+
+    @cached_property
+    def capacities(self) -> list[Capacity]:
+        """The KV caches."""
+        return capacities(self.results.records)
+
+    @cached_property
+    def headroom(self) -> list[JudgementRecord]:
+        """Free memory of each GPU in each phase."""
+        return [
+            r
+            for r in self.results.records
+            if isinstance(r, JudgementRecord) and r.judgement.measurement.name == "headroom_gib"
+        ]
 
 
-def _start(record: ServerRecord) -> Start:
-    total = sum(record.phases.values())
-    segments, left = [], 0.0
-    for phase, seconds in record.phases.items():
-        wide = 100 * seconds / total if total else 0.0
-        segments.append((phase, seconds, left, wide))
-        left += wide
-    return Start(record, total, tuple(segments))
+def _cell(record: JudgementRecord) -> tuple[object, object]:
+    if record.check.area != "performance":
+        return None, None
+    return record.conditions.get("workload"), record.conditions.get("batch")
 
 
-def _failures(records: Sequence[AnyRecord]) -> list[Failure]:
-    logs = {r.deployment: r.trace.log for r in records if isinstance(r, ServerRecord)}
-
-    def logged(deployment: str, trace: Trace, cause: str) -> Trace:
-        log = trace.log or logs.get(deployment, "")
-        return trace.model_copy(update={"cause": trace.cause or cause, "log": log})
-
-    found = [
-        Failure(
-            "server failed",
-            r.deployment,
-            f"{r.profile} profile" if r.profile else "",
-            "",
-            logged(r.deployment, r.trace, ""),
-        )
-        for r in ruling.failed_servers(records)
-    ]
-    for broken in ruling.broken_tests(records):
-        of = broken.check
-        trace = logged(of.deployment, broken.trace, "")
-        found.append(Failure("check broke", of.deployment, ruling.label(of), of.title, trace))
-    for kind, outcome in (("limit not held", Outcome.FAIL), ("invalid", Outcome.INVALID)):
-        for r in records:
-            if not isinstance(r, JudgementRecord) or r.judgement.outcome is not outcome:
-                continue
-            if outcome is Outcome.INVALID and not r.judgement.required:
-                continue
-            what = f"{ruling.label(r.check)} · {r.judgement.measurement.name}"
-            trace = logged(r.check.deployment, r.trace, r.judgement.reason)
-            found.append(Failure(kind, r.check.deployment, what, r.check.title, trace))
-    return found
+def draw(results: Results, run_dir: Path | None = None) -> Page:
+    """The report of these results."""
+    return Page(results, run_dir)
 
 
-def _identity(results: Results) -> list[tuple[str, str]]:
-    run, end = results.run, ruling.last_end(results.records)
-    if run is None:
-        return []
-    gpus = [f"{gpu.name} {gpu.uuid}".strip() for gpu in run.gpus]
-    lasted = end.duration if end else results.records[-1].time - run.time
-    return [
-        ("Host", f"{run.host} · {run.platform}".strip(" ·")),
-        ("GPUs", "; ".join(gpus) or "none"),
-        ("Driver", run.driver or "–"),
-        ("vLLM", run.vllm or "–"),
-        ("Suite", f"{run.suite_version} {run.suite_commit}".strip()),
-        ("Python", run.python),
-        ("Tier", run.tier or "–"),
-        ("Began", moment(run.time)),
-        ("Lasted", duration(lasted) if end else f"{duration(lasted)}, then was cut off"),
-        ("Command", " ".join(run.argv)),
-    ]
-
-
-def _rows(records: Sequence[AnyRecord], deployment: str) -> list[Row]:
-    rows = [
-        _row(r)
-        for r in records
-        if isinstance(r, JudgementRecord) and r.check.deployment == deployment
-    ]
-    titles = {r.check.nodeid: r.check for r in records if isinstance(r, TestRecord)}
-    for skipped in ruling.not_run(records):
-        if skipped.deployment == deployment:
-            check = titles.get(skipped.key.partition("|")[2])
-            rows.append(
-                Row(
-                    area=check.area if check else "",
-                    check=skipped.check,
-                    title=check.title if check else "",
-                    profile=check.profile if check else "",
-                    outcome=skipped.outcome,
-                    required=skipped.required,
-                    reason=skipped.reason,
-                )
-            )
-    return sorted(rows, key=lambda row: (row.area, _WORST_FIRST.index(row.outcome), row.check))
-
-
-def _row(record: JudgementRecord) -> Row:
-    judgement, check = record.judgement, record.check
-    limit, measurement = judgement.limit, judgement.measurement
-    return Row(
-        area=check.area,
-        check=ruling.label(check),
-        title=check.title,
-        profile=check.profile,
-        outcome=judgement.outcome,
-        required=judgement.required,
-        reason=judgement.reason,
-        metric=measurement.name,
-        value=measurement.value,
-        unit=measurement.unit,
-        limit=describe(limit) if limit else "",
-        source=limit.source if limit else "",
-        margin=judgement.margin,
-        attempt=record.attempt,
-    )
+@cache
+def _published() -> list[Reference]:
+    """Figures of the same hardware that others published, as shipped with the suite."""
+    return [entry for entry in load_references() if entry.advisory]

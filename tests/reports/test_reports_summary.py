@@ -128,7 +128,7 @@ def test_says_everything_a_signer_asks():
         "loading 1 min 00 s",
     ):
         assert told in html
-    assert html.index("ACCEPTED") < html.index("Deployments") < html.index("Judgements")
+    assert html.index("ACCEPTED") < html.index("Deployments") < html.index("Judgements <")
 
 
 @pytest.mark.parametrize(
@@ -149,11 +149,12 @@ def test_other_lanes_are_labelled_everywhere_and_accept_nothing(lane, word):
         assert f'{heading} <span class="lane">{lane.value}</span>' in html
 
 
-def test_root_causes_come_before_the_tables():
+def test_root_causes_come_before_the_judgements():
     results = Results((run(Lane.FULL), judged(Outcome.FAIL, "NCCL fell over"), end("REJECTED")))
     html = render_summary(results)
     assert html.index("REJECTED") < html.index("<code>NCCL fell over</code>")
-    assert html.index("<code>NCCL fell over</code>") < html.index("Deployments")
+    assert html.index("Deployments") < html.index("<code>NCCL fell over</code>")
+    assert html.index("<code>NCCL fell over</code>") < html.index("Judgements <")
 
 
 def test_what_is_short_says_why():

@@ -1,0 +1,63 @@
+"""All charts of a report. What cannot be drawn is told, and keeps no report from being made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reports.charts.canvas import Chart
+    from reports.view import Page
+
+
+@dataclass
+class Book:
+    """Charts by section. legend: deployment and the number of its colour and marker. engines: of
+    published points, with their markers. problem: why charts are missing."""
+
+    throughput: list[Chart] = field(default_factory=list)
+    latency: list[Chart] = field(default_factory=list)
+    memory: list[Chart] = field(default_factory=list)
+    startup: list[Chart] = field(default_factory=list)
+    legend: dict[str, int] = field(default_factory=dict)
+    engines: dict[str, str] = field(default_factory=dict)
+    problem: str = ""
+
+
+def draw_charts(page: Page) -> Book:
+    """Every chart that the page has numbers for."""
+    book = Book()
+    if not (page.cells or page.timelines or page.starts):
+        return book
+    try:
+        from reports.charts import canvas, speed
+        from reports.charts.memory import memory
+        from reports.charts.startup import startup
+
+        place = book.legend = speed.places(page.cells)
+        book.engines = speed.engines(page.cells)
+        with canvas.drawing():
+            for workload in dict.fromkeys(cell.workload for cell in page.cells):
+                mine = [cell for cell in page.cells if cell.workload == workload]
+                _add(book, book.throughput, partial(speed.throughput, workload, mine, place))
+            for name in speed.LATENCIES:
+                _add(book, book.latency, partial(speed.latency, name, page.cells, place))
+            for number, timeline in enumerate(page.timelines):
+                _add(book, book.memory, partial(memory, timeline, number))
+            _add(book, book.startup, partial(startup, page.starts))
+    except ImportError as error:
+        book.problem = f"no charts: {error}"
+    return book
+
+
+def _add(book: Book, charts: list[Chart], make: Callable[[], Chart | None]) -> None:
+    try:
+        made = make()
+    except Exception as error:  # a report without a chart is worth more than none
+        book.problem = f"a chart could not be drawn: {type(error).__name__}: {error}"
+        return
+    if made is not None:
+        charts.append(made)

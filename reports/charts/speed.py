@@ -1,0 +1,243 @@
+"""Throughput against interactivity, and latencies by batch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from acceptance.judging.judgement import Outcome
+from reports.charts.canvas import (
+    BAD,
+    DIM,
+    INK,
+    MARKERS,
+    PAPER,
+    SERIES,
+    Chart,
+    canvas,
+    finish,
+    log_ticks,
+)
+from reports.text import number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.axes import Axes
+
+    from reports.cells import CellView
+    from reports.charts.canvas import Canvas
+
+LATENCIES = {
+    "ttft": "Time to first token",
+    "tpot": "Time per output token",
+    "itl": "Inter-token latency",
+}
+STATISTICS = ("median", "mean", "p99")
+DASHED = (0, (4, 3))
+ENGINES = ("+", "x", "1", "2")
+
+
+def places(cells: Sequence[CellView]) -> dict[str, int]:
+    """The number of each deployment's colour and marker."""
+    return {
+        name: n % len(SERIES) for n, name in enumerate(dict.fromkeys(c.deployment for c in cells))
+    }
+
+
+def engines(cells: Sequence[CellView]) -> dict[str, str]:
+    """The marker of each engine that published points come from."""
+    named = dict.fromkeys(anchor.engine for cell in cells for anchor in cell.anchors)
+    return {engine: ENGINES[n % len(ENGINES)] for n, engine in enumerate(named)}
+
+
+def throughput(workload: str, cells: Sequence[CellView], place: Mapping[str, int]) -> Chart | None:
+    """Output tokens per second and GPU, by tokens per second of one user. None without points."""
+    points = [c for c in cells if c.throughput and c.interactivity]
+    if not points:
+        return None
+    drawn = canvas(f"speed-{workload}", 400, 330, (46, 40, 10, 8))
+    axes = drawn.axes()
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for name in dict.fromkeys(c.deployment for c in points):
+        mine = sorted((c for c in points if c.deployment == name), key=lambda c: c.batch)
+        roof = [c.roofline for c in mine if c.roofline]
+        xs, ys = [x for x, _ in roof], [y for _, y in roof]
+        axes.plot(xs, ys, ls=DASHED, lw=1, color=SERIES[place[name]])
+        axes.plot(*_xy(mine), color=SERIES[place[name]], alpha=0.7)
+        _limits(axes, mine, SERIES[place[name]])
+        _points(drawn, axes, mine, place[name])
+        for cell, side in ((mine[0], 1), (mine[-1], -1)) if len(mine) > 1 else ((mine[0], 1),):
+            axes.annotate(
+                str(cell.batch),
+                (cell.interactivity or 1, cell.throughput or 1),
+                xytext=(6 * side, 5),
+                textcoords="offset points",
+                ha="left" if side > 0 else "right",
+                fontsize=9,
+                color=DIM,
+            )
+    _anchors(drawn, axes, points)
+    log_ticks(axes.xaxis)
+    log_ticks(axes.yaxis)
+    axes.set_xlabel("tokens per second of one user")
+    axes.set_ylabel("output tokens per second and GPU")
+    title = f"{workload}: throughput against interactivity"
+    return finish(drawn, title, _about(points))
+
+
+def _xy(cells: Sequence[CellView]) -> tuple[list[float], list[float]]:
+    return [c.interactivity or 0 for c in cells], [c.throughput or 0 for c in cells]
+
+
+def _points(drawn: Canvas, axes: Axes, cells: Sequence[CellView], place: int) -> None:
+    """Filled where limits hold, hollow where nothing gates it, crossed where it is short."""
+    colour = SERIES[place]
+    short = [c.outcome in (Outcome.FAIL, Outcome.INVALID) for c in cells]
+    held = [c.outcome in (Outcome.PASS, Outcome.MARGINAL) for c in cells]
+    told = [
+        f"{c.deployment}, batch {c.batch}: {number(round(c.interactivity or 0, 2))} tok/s per "
+        f"user, {number(round(c.throughput or 0, 1))} tok/s per GPU, "
+        f"{c.outcome.replace('_', ' ').lower()}"
+        for c in cells
+    ]
+    axes.scatter(
+        *_xy(cells),
+        s=42,
+        marker=MARKERS[place],
+        facecolors=[colour if yes else PAPER for yes in held],
+        edgecolors=[colour] * len(cells),
+        linewidths=[1.4] * len(cells),
+        zorder=3,
+        urls=[drawn.mark(f"#{c.slug}", name) for c, name in zip(cells, told, strict=True)],
+    )
+    crossed = [c for c, yes in zip(cells, short, strict=True) if yes]
+    if crossed:
+        axes.scatter(*_xy(crossed), s=90, marker="x", c=BAD, lw=2, zorder=4)
+
+
+def _anchors(drawn: Canvas, axes: Axes, cells: Sequence[CellView]) -> None:
+    """What others published of the same hardware, a marker for each engine."""
+    anchors = list(dict.fromkeys(a for c in cells for a in c.anchors))
+    for engine, marker in engines(cells).items():
+        mine = [a for a in anchors if a.engine == engine]
+        told = [
+            f"InferenceX, {engine}, {a.layout}, batch {a.batch}: "
+            f"{number(round(a.interactivity, 1))} tok/s per user, "
+            f"{number(round(a.throughput, 1))} tok/s per GPU; not vLLM, advisory"
+            for a in mine
+        ]
+        axes.scatter(
+            [a.interactivity for a in mine],
+            [a.throughput for a in mine],
+            s=46,
+            marker=marker,
+            c=INK,
+            lw=1.3,
+            urls=[drawn.mark("", name) for name in told],
+        )
+
+
+def _limits(axes: Axes, cells: Sequence[CellView], colour: str) -> None:
+    """What a point's limits leave it: a box where both have two sides, as a calibrated baseline
+    has, else a bar at the limit."""
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Rectangle
+
+    boxes, floors, ceilings = [], [], []
+    for cell in cells:
+        low, high = (_per_gpu(side, cell) for side in _sides(cell, "output_throughput"))
+        right, left = (1000 / t if t else None for t in _sides(cell, "tpot_median_ms"))
+        if low and high and left and right:
+            boxes.append(Rectangle((left, low), right - left, high - low))
+            continue
+        floors += [(cell.interactivity or 0, low)] if low else []
+        ceilings += [(left, cell.throughput or 0)] if left else []
+    if boxes:
+        axes.add_collection(PatchCollection(boxes, facecolor=colour, alpha=0.22, lw=0))
+    for marks, marker in ((floors, "_"), (ceilings, "|")):
+        if marks:
+            xs, ys = [x for x, _ in marks], [y for _, y in marks]
+            axes.scatter(xs, ys, marker=marker, s=90, color=INK, lw=1.2)
+
+
+def _per_gpu(value: float | None, cell: CellView) -> float | None:
+    return None if value is None else value / cell.gpus
+
+
+def _about(cells: Sequence[CellView]) -> str:
+    told = []
+    for name in dict.fromkeys(c.deployment for c in cells):
+        mine = [c for c in cells if c.deployment == name]
+        fastest = max(mine, key=lambda c: c.throughput or 0)
+        nearest = max(mine, key=lambda c: c.interactivity or 0)
+        told.append(
+            f"{name}: up to {number(round(fastest.throughput or 0))} tok/s per GPU at batch "
+            f"{fastest.batch}, up to {number(round(nearest.interactivity or 0, 1))} tok/s per user "
+            f"at batch {nearest.batch}"
+        )
+    return ". ".join(told) + "."
+
+
+def latency(name: str, cells: Sequence[CellView], place: Mapping[str, int]) -> Chart | None:
+    """One latency by batch, a panel for each workload, with every limit drawn."""
+    metric = _gated(name, cells)
+    points = [c for c in cells if c.value(metric)]
+    workloads = list(dict.fromkeys(c.workload for c in points))
+    if not points:
+        return None
+    drawn = canvas(f"latency-{name}", 40 + 290 * len(workloads), 270, (48, 42, 8, 26))
+    for n, workload in enumerate(workloads, 1):
+        axes = drawn.axes(1, len(workloads), n)
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_title(workload)
+        mine = [c for c in points if c.workload == workload]
+        for deployment in dict.fromkeys(c.deployment for c in mine):
+            line = sorted((c for c in mine if c.deployment == deployment), key=lambda c: c.batch)
+            _line(drawn, axes, line, metric, place[deployment])
+        batches = sorted({c.batch for c in mine})
+        axes.set_xticks(batches, [str(batch) for batch in batches])
+        axes.xaxis.minorticks_off()
+        log_ticks(axes.yaxis)
+        axes.set_xlabel("batch")
+        if n == 1:
+            axes.set_ylabel("ms")
+    drawn.figure.subplots_adjust(wspace=0.22)
+    statistic = metric.split("_")[1]
+    title = f"{LATENCIES[name]}, {statistic}, by batch"
+    limited = sum(_sides(c, metric) != (None, None) for c in points)
+    about = f"{len(points)} cells; the limits of {limited} are short bars, the upper one thicker."
+    return finish(drawn, title, about)
+
+
+def _gated(name: str, cells: Sequence[CellView]) -> str:
+    """The statistic that most cells have a limit for; the median where none has."""
+    count: Counter[str] = Counter()
+    for statistic in STATISTICS:
+        metric = f"{name}_{statistic}_ms"
+        count[metric] = sum(_sides(c, metric) != (None, None) for c in cells)
+    return max(count, key=lambda metric: count[metric])
+
+
+def _sides(cell: CellView, metric: str) -> tuple[float | None, float | None]:
+    limit = cell.limit(metric)
+    return (limit.lower, limit.upper) if limit is not None else (None, None)
+
+
+def _line(drawn: Canvas, axes: Axes, cells: Sequence[CellView], metric: str, place: int) -> None:
+    colour, marker = SERIES[place], MARKERS[place]
+    batches = [c.batch for c in cells]
+    values = [c.value(metric) or 0 for c in cells]
+    axes.plot(batches, values, color=colour, alpha=0.7)
+    urls = [
+        drawn.mark(f"#{c.slug}", f"{c.deployment}, batch {c.batch}: {number(round(value, 2))} ms")
+        for c, value in zip(cells, values, strict=True)
+    ]
+    axes.scatter(batches, values, s=26, marker=marker, c=colour, zorder=3, urls=urls)
+    for side, wide in ((0, 1.0), (1, 2.0)):
+        limits = [(c.batch, edge) for c in cells if (edge := _sides(c, metric)[side])]
+        if limits:
+            xs, ys = [x for x, _ in limits], [y for _, y in limits]
+            axes.scatter(xs, ys, marker="_", s=110, color=colour, lw=wide, zorder=2)
