@@ -282,6 +282,11 @@ class Deployment(Data):
         """GPUs of this host that it takes: none where they are only told to a simulation."""
         return 0 if self.lane is Lane.SIMULATED else self.gpus.count
 
+    def __hash__(self) -> int:
+        """By name: pytest puts tests of one parameter together only where it can be hashed, and
+        tables within a deployment cannot."""
+        return hash(self.name)
+
     @property
     def digest(self) -> str:
         """12 hex digits over everything that decides what is served and how it is judged; prose

@@ -118,3 +118,8 @@ def test_rehearsal_deployments_fit_two_cores(name: str) -> None:
 
 def test_digests_tell_deployments_apart() -> None:
     assert len({deployment.digest for deployment in DEPLOYMENTS.values()}) == len(DEPLOYMENTS)
+
+
+def test_deployments_can_be_hashed() -> None:
+    """Or pytest takes the tests of a deployment apart, and runs half of them on an ended server."""
+    assert len(set(DEPLOYMENTS.values())) == len(DEPLOYMENTS)
