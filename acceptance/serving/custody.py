@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import psutil
 
 ROOT = Path(__file__).parents[2]
-LOST_WARDEN = "lost its warden, which somebody killed"
+LOST_WARDEN = "lost its warden, which somebody ended"
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class Custody:
         self.pid: int | None = None
         self.exit_code: int | None = None
         self._refused = ""
+        self._dismissed = False  # somebody told the warden to end
         self._gone: Ended | None = None
         self._deaf = False  # the warden says no more
         self._told = threading.Condition()
@@ -106,14 +107,24 @@ class Custody:
     @property
     def exited(self) -> bool:
         """Whether the API server has ended; its engines may still be there."""
-        return self.exit_code is not None or self._warden.poll() is not None
+        return self.exit_code is not None or self._dismissed or self._warden.poll() is not None
+
+    @property
+    def lost(self) -> bool:
+        """Whether somebody else ended the warden, and the server with it."""
+        if self._dismissed:
+            return True
+        silent = self._deaf and self.exit_code is None and self._gone is None
+        return silent and self._warden.poll() is not None
 
     @property
     def fate(self) -> str:
         """How the API server ended, for people."""
+        if self.lost:
+            return LOST_WARDEN
         if self.exit_code is not None:
             return f"ended with exit code {self.exit_code}"
-        return LOST_WARDEN if self.exited else "lives"
+        return "ended without telling how" if self.exited else "lives"
 
     def processes(self) -> list[psutil.Process]:
         """The living processes of the tree."""
@@ -131,6 +142,7 @@ class Custody:
         with self._told:
             self._told.wait_for(lambda: self._gone is not None or self._deaf, timeout=grace + 15)
         if self._gone is None:  # the warden is dead or stuck: do its work from here
+            self._dismissed = self._deaf
             self._gone = self._sweep(grace)
         self._cut()
         return self._gone
@@ -185,6 +197,8 @@ class Custody:
                     self.pid = event["pid"]
                 case "refused":
                     self._refused = event["reason"]
+                case "dismissed":
+                    self._dismissed = True
                 case "exited":
                     self.exit_code = event["code"]
                 case "gone":

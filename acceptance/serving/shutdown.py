@@ -51,12 +51,14 @@ class Shutdown:
 
 
 def end_idle(server: Server) -> Shutdown:
-    """SIGTERM with nothing in flight, and the stop budget to be gone."""
+    """SIGTERM with nothing in flight, and the stop budget to be gone. Raises ObservationError when
+    somebody else ended the server's warden meanwhile."""
     custody = server.custody
     assert custody is not None
     if server.watch is not None:
         server.watch.stop()
     server.ended = custody.end(server.deployment.budgets.stop)
+    _must_be_seen(server)
     return Shutdown(server.ended.seconds, server.ended.code, server.ended.survivors)
 
 
@@ -64,7 +66,7 @@ def end_in_flight(server: Server, streams: int = 2, plain: int = 2) -> Shutdown:
     """SIGTERM while requests run. Clients wait for as long as the stop budget allows.
 
     Raises ServerError when the requests could not be got running first, ObservationError when one
-    had ended before.
+    had ended before, or somebody else ended the server's warden.
     """
     clock = _Clock()
     if server.watch is not None:
@@ -94,7 +96,16 @@ def end_in_flight(server: Server, streams: int = 2, plain: int = 2) -> Shutdown:
     # As they are now: killing what is left of the server lets go of clients that it left hanging.
     heard = tuple(replace(client) for client in clients)
     server.ended = custody.end(max(0.1, budget - clock.since()))
+    _must_be_seen(server)
     return Shutdown(clock.since(), server.ended.code, server.ended.survivors, heard)
+
+
+def _must_be_seen(server: Server) -> None:
+    """Who else ends a server's warden ends the server, and not as it was told to."""
+    if server.custody is not None and server.custody.lost:
+        raise ObservationError(
+            f"the end was not the server's own: it {server.custody.fate}", log=server.log
+        )
 
 
 def _send(

@@ -8,7 +8,8 @@ end is killed as well.
 
 Order: {"argv", "env", "cwd", "log", "mark", "secret"}; then {"signal": 15} or {"stop": seconds}.
 Events: {"event": "started", "pid"} or {"event": "refused", "reason"}, {"event": "exited", "code"},
-{"event": "gone", "code", "survivors", "seconds"}.
+{"event": "dismissed"} when SIGTERM ends the warden and not an order, and at last {"event": "gone",
+"code", "survivors", "seconds"}.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Lifeline:
 
     def __init__(self, descriptor: int) -> None:
         self.cut = False
+        self.dismissed = False  # somebody sent the warden SIGTERM
         self._descriptor = descriptor
         self._pending = b""
         signal.signal(signal.SIGTERM, self._end)
@@ -66,7 +68,7 @@ class Lifeline:
         return [json.loads(line) for line in lines]
 
     def _end(self, *_: object) -> None:
-        self.cut = True
+        self.cut = self.dismissed = True
 
 
 class Warden:
@@ -102,6 +104,7 @@ class Warden:
                     self.end(float(order["stop"]))
                     return
             if self.lifeline.cut:
+                self._tell_dismissal()
                 self.end(ORPHAN_GRACE)
                 return
 
@@ -159,7 +162,12 @@ class Warden:
             self.lifeline.wait()
             if self.lifeline.cut and not cut:
                 cut = True
+                self._tell_dismissal()
                 limit = min(limit, time.monotonic() + ORPHAN_GRACE)
+
+    def _tell_dismissal(self) -> None:
+        if self.lifeline.dismissed:
+            say(event="dismissed")
 
 
 def mask(log: Path, secret: bytes) -> None:

@@ -56,7 +56,7 @@ class TestIdle:
             return ended
 
         watch = Watch()
-        server = world.server(custody=SimpleNamespace(end=end), watch=watch)
+        server = world.server(custody=SimpleNamespace(end=end, lost=False), watch=watch)
         shutdown.test_idle_server_ends_on_sigterm(server, world.deployment, ANSWER, world.judge)
         assert budgets == [world.deployment.budgets.stop]
         assert watch.stopped, "an end on purpose is no death"
