@@ -1,0 +1,117 @@
+"""`python tests/survival/kill_matrix.py --moments 20`: every kill at seeded random moments.
+
+Prints the table of docs/reliability.md, and every trial as a line of JSON to --out. Exit status 1
+when anything was left behind, lost, or judged otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+
+from survival_world import (  # noqa: E402
+    ALONE,
+    BESIDE,
+    ROWS,
+    Found,
+    Kill,
+    World,
+    as_json,
+    break_off,
+    verdict,
+)
+
+SEED = 20261124
+
+
+def unbroken(world: World, words: tuple[str, ...]) -> tuple[float, str]:
+    """Seconds from the beginning of a run's record to its end, and its verdict."""
+    run_dir = world.new()
+    running = world.start(run_dir, *words, "--run-dir", str(run_dir))
+    running.wait()
+    record = (run_dir / "run.json").stat()
+    first = min(record.st_mtime, (run_dir / ".run.lock").stat().st_mtime)
+    return time.time() - first, verdict(run_dir).word
+
+
+def trial(world: World, kill: Kill, moment: int, length: float, word: str) -> Found:
+    draw = random.Random(f"{SEED} {kill.name} {moment}")
+    found = break_off(world, kill, draw.uniform(0, length), draw)
+    if found.resumed != word:
+        found.wrong.append(f"resumed to {found.resumed or 'nothing'}, unbroken {word}")
+    return found
+
+
+def table(trials: list[Found]) -> list[str]:
+    """Rows of Markdown, one for each kill."""
+    lines = [
+        "| killed, by | moments | hit | gone within | as it stood | resumed |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(row.name for row in ROWS):
+        mine = [found for found in trials if found.kill == name]
+        if not mine:
+            continue
+        hit = [found for found in mine if found.hit]
+        slowest = max((found.seconds for found in hit), default=0.0)
+        stood, resumed = (
+            _counted(words)
+            for words in (
+                tuple(f.word for f in mine),
+                tuple(f.resumed for f in mine),
+            )
+        )
+        lines.append(
+            f"| {name} | {len(mine)} | {len(hit)} | {slowest:.1f} s | {stood} | {resumed} |"
+        )
+    return lines
+
+
+def _counted(words: tuple[str, ...]) -> str:
+    return ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words)))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--moments", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="number of the first moment")
+    parser.add_argument("--rows", default="", help="only rows whose name contains this")
+    parser.add_argument("--beside", type=int, default=3, help="trials at once")
+    parser.add_argument("--out", type=Path, default=None)
+    given = parser.parse_args()
+    trials: list[Found] = []
+    with tempfile.TemporaryDirectory(prefix="kills-") as name:
+        world = World(Path(name))
+        known = {words: unbroken(world, words) for words in (ALONE, BESIDE)}
+        known = {words: unbroken(world, words) for words in (ALONE, BESIDE)}  # with warm caches
+        print({" ".join(words): told for words, told in known.items()}, flush=True)
+        with ThreadPoolExecutor(given.beside) as pool:
+            asked = [
+                pool.submit(trial, world, kill, moment, *known[kill.words])
+                for moment in range(given.first, given.first + given.moments)
+                for kill in ROWS
+                if given.rows in kill.name
+            ]
+            for one in as_completed(asked):
+                found = one.result()
+                trials.append(found)
+                if given.out:
+                    with given.out.open("a") as out:
+                        out.write(as_json(found) + "\n")
+                for what in found.wrong:
+                    print(f"WRONG {found.kill} at {found.at} s: {what}", flush=True)
+    print("\n".join(table(trials)))
+    wrong = [found for found in trials if found.wrong]
+    print(f"{len(trials)} kills, {len(wrong)} with something wrong")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
