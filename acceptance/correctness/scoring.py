@@ -1,93 +1,104 @@
-"""What a running server says: log-probabilities of given tokens, and greedy tokens."""
+"""What a running server says of given tokens (prefill), and of its own (decode)."""
 
 from __future__ import annotations
 
 import math
-import tomllib
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from acceptance.correctness.asking import CONCURRENT, ask, choice, each
 from acceptance.errors import ObservationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import httpx
 
-TEXTS = Path(__file__).with_name("texts.toml")
-CONCURRENT = 4
+TOP = 8  # alternatives asked for at each position; vLLM's default limit is 20
+PREFIX = "token_id:"
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Per position from the second token on: the log-probability (nats) of the given token, and
-    the id of the most probable one. tokens: ids of the whole text, the first one unscored."""
+    """Per position from the second token on: the log-probability (nats) of the given token, the id
+    of the most probable one, and the most probable ids with theirs, the given token among them.
+    tokens: ids of the whole text, the first one unscored."""
 
     name: str
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
     best: tuple[int, ...]
+    tops: tuple[dict[int, float], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
 class Greedy:
-    """Greedy tokens of one prompt, as text pieces. gaps: per token, how far (nats) the best lies
-    above the second best; the last piece of evidence when two layouts split."""
+    """Greedy tokens of one prompt. logprobs: of each, nats. gaps: how far the best lies above the
+    second best; the last piece of evidence when two continuations split."""
 
     name: str
-    tokens: tuple[str, ...]
+    prompt: tuple[int, ...]
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
     gaps: tuple[float, ...]
-
-
-def texts() -> dict[str, str]:
-    """The shipped texts by name."""
-    return dict(tomllib.loads(TEXTS.read_text(encoding="utf-8"))["texts"])
 
 
 def tokenize(http: httpx.Client, model: str, text: str) -> list[int]:
     """Token ids as the server itself counts them, its leading special token included."""
-    tokens = _ask(http, "/tokenize", {"model": model, "prompt": text}).get("tokens")
+    tokens = ask(http, "/tokenize", {"model": model, "prompt": text}).get("tokens")
     if not isinstance(tokens, list) or len(tokens) < 2:
         raise ObservationError(f"/tokenize gave {tokens!r} for {text[:40]!r}", asked="two tokens")
     return [int(token) for token in tokens]
 
 
-def score(http: httpx.Client, model: str, prompts: Mapping[str, Sequence[int]]) -> list[Scored]:
-    """Teacher-forced log-probabilities of each prompt (token ids by name), several at a time.
+def score(
+    http: httpx.Client,
+    model: str,
+    prompts: Mapping[str, Sequence[int]],
+    *,
+    concurrent: int = CONCURRENT,
+    top: int = TOP,
+    headers: Mapping[str, str] | None = None,
+) -> list[Scored]:
+    """Teacher-forced log-probabilities of each prompt (token ids by name), `concurrent` at a time.
 
     Raises ObservationError when any position lacks its value: a gap is never a match.
     """
 
     def one(item: tuple[str, Sequence[int]]) -> Scored:
         name, tokens = item
-        said = _ask(
-            http,
-            "/v1/completions",
-            {
-                "model": model,
-                "prompt": list(tokens),
-                "max_tokens": 1,
-                "temperature": 0,
-                "prompt_logprobs": 1,
-            },
-        )
-        rows = _choice(said, name).get("prompt_logprobs") or []
+        body = {
+            "model": model,
+            "prompt": list(tokens),
+            "max_tokens": 1,
+            "temperature": 0,
+            "prompt_logprobs": top,
+        }
+        said = ask(http, "/v1/completions", body, headers)
+        rows = choice(said, name).get("prompt_logprobs") or []
         if len(rows) != len(tokens):
             raise ObservationError(
                 f"{len(rows)} prompt log-probabilities for {len(tokens)} tokens of text {name}"
             )
-        picked = [_row(row, token, name) for row, token in zip(rows[1:], tokens[1:], strict=True)]
-        return Scored(name, tuple(tokens), tuple(p[0] for p in picked), tuple(p[1] for p in picked))
+        found = [_row(row, token, name) for row, token in zip(rows[1:], tokens[1:], strict=True)]
+        logprobs, best, tops = zip(*found, strict=True) if found else ((), (), ())
+        return Scored(name, tuple(tokens), logprobs, best, tops)
 
-    return _each(one, prompts.items())
+    return each(one, prompts.items(), concurrent)
 
 
 def greedy(
-    http: httpx.Client, model: str, prompts: Mapping[str, Sequence[int]], tokens: int
+    http: httpx.Client,
+    model: str,
+    prompts: Mapping[str, Sequence[int]],
+    tokens: int,
+    *,
+    concurrent: int = CONCURRENT,
+    headers: Mapping[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> list[Greedy]:
-    """Greedy continuations of `tokens` tokens, with the gap of the two best at each.
+    """Greedy continuations of `tokens` tokens, with the gap of the two best at each. extra: further
+    fields of the requests.
 
     Raises ObservationError when a token or either of its two best log-probabilities is missing: a
     gap of nothing would excuse every difference.
@@ -95,45 +106,55 @@ def greedy(
 
     def one(item: tuple[str, Sequence[int]]) -> Greedy:
         name, prompt = item
-        said = _ask(
-            http,
-            "/v1/completions",
-            {
-                "model": model,
-                "prompt": list(prompt),
-                "max_tokens": tokens,
-                "temperature": 0,
-                "logprobs": 2,
-                "ignore_eos": True,
-                "return_tokens_as_token_ids": True,
-            },
+        body = {**greedy_body(model, prompt, tokens), **(extra or {})}
+        return read_greedy(ask(http, "/v1/completions", body, headers), name, prompt, tokens)
+
+    return each(one, prompts.items(), concurrent)
+
+
+def greedy_body(model: str, prompt: Sequence[int], tokens: int) -> dict[str, Any]:
+    """A request for exactly so many greedy tokens, with their ids and alternatives."""
+    return {
+        "model": model,
+        "prompt": list(prompt),
+        "max_tokens": tokens,
+        "temperature": 0,
+        "logprobs": 2,
+        "ignore_eos": True,
+        "return_tokens_as_token_ids": True,
+    }
+
+
+def read_greedy(said: Mapping[str, Any], name: str, prompt: Sequence[int], tokens: int) -> Greedy:
+    """The answer to greedy_body(). Raises ObservationError for a token without its values."""
+    found = choice(said, name).get("logprobs") or {}
+    given, tops = found.get("tokens") or [], found.get("top_logprobs") or []
+    own = found.get("token_logprobs") or []
+    if len(given) != tokens or len(tops) != tokens or len(own) != tokens:
+        raise ObservationError(
+            f"{len(given)} of {tokens} tokens for prompt {name}, {len(own)} with their "
+            f"log-probability, {len(tops)} with alternatives"
         )
-        found = _choice(said, name).get("logprobs") or {}
-        given, tops = found.get("tokens") or [], found.get("top_logprobs") or []
-        if len(given) != tokens or len(tops) != tokens:
-            raise ObservationError(
-                f"{len(given)} of {tokens} tokens for prompt {name}, {len(tops)} with alternatives"
-            )
-        return Greedy(name, tuple(given), tuple(_gap(top, name) for top in tops))
-
-    return _each(one, prompts.items())
-
-
-def _choice(said: Any, name: str) -> dict[str, Any]:
-    choices = said.get("choices")
-    if not isinstance(choices, list) or len(choices) != 1:
-        raise ObservationError(f"{name}: not one choice came back, but {choices!r}"[:300])
-    return dict(choices[0])
+    if None in own or not all(str(token).startswith(PREFIX) for token in given):
+        raise ObservationError(f"prompt {name}: a token lacks its id or log-probability")
+    return Greedy(
+        name,
+        tuple(prompt),
+        tuple(int(token.removeprefix(PREFIX)) for token in given),
+        tuple(map(float, own)),
+        tuple(_gap(top, name) for top in tops),
+    )
 
 
-def _row(row: dict[str, Any] | None, token: int, name: str) -> tuple[float, int]:
+def _row(row: dict[str, Any] | None, token: int, name: str) -> tuple[float, int, dict[int, float]]:
     given = (row or {}).get(str(token)) or {}
     if not row or given.get("logprob") is None:
         raise ObservationError(f"text {name}: no log-probability of token {token}")
     best = next((int(key) for key, entry in row.items() if entry.get("rank") == 1), None)
     if best is None:
         raise ObservationError(f"text {name}: no most probable token at a position")
-    return float(given["logprob"]), best
+    top = {int(k): float(v["logprob"]) for k, v in row.items() if v.get("logprob") is not None}
+    return float(given["logprob"]), best, top
 
 
 def _gap(top: dict[str, float | None] | None, name: str) -> float:
@@ -142,25 +163,3 @@ def _gap(top: dict[str, float | None] | None, name: str) -> float:
     if len(best) < 2 or not all(map(math.isfinite, best)):
         raise ObservationError(f"prompt {name}: not two log-probabilities at a token, but {top}")
     return best[0] - best[1]
-
-
-def _ask(http: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    answer = http.post(path, json=body)
-    if answer.status_code != 200:
-        raise ObservationError(
-            f"{path} answered {answer.status_code}: {answer.text[:200]}", asked=f"POST {path}"
-        )
-    try:
-        return dict(answer.json())
-    except (ValueError, TypeError) as error:
-        raise ObservationError(
-            f"{path} answered 200 without a JSON object: {answer.text[:200]}", asked=f"POST {path}"
-        ) from error
-
-
-def _each(one: Any, items: Iterable[Any]) -> list[Any]:
-    pool = ThreadPoolExecutor(CONCURRENT)
-    try:
-        return list(pool.map(one, items))
-    finally:  # a test that fails, or is interrupted, does not wait for requests that hang
-        pool.shutdown(wait=False, cancel_futures=True)

@@ -31,8 +31,8 @@ EARLY = 0.12
 
 # Both layouts compute the same hash.
 SAME: tuple[dict[str, Any], ...] = (
-    {"metric": "layout_logprob_abs_diff_median", "ceiling": 1e-6, "unit": "nats"},
-    {"metric": "layout_top1_agreement", "floor": 1.0, "unit": "ratio"},
+    {"metric": "layout_logprob_abs_diff_mean", "ceiling": 1e-6, "unit": "nats"},
+    {"metric": "layout_top1_disagreement", "ceiling": 0.0, "unit": "ratio"},
 )
 
 
