@@ -165,9 +165,14 @@ def _next(state: int, number: int, wish: Wish) -> int:
         return EOS
     distribution = Distribution(state)
     if wish.salt is None:
-        return distribution.token(0)
-    chance = zlib.crc32(f"{wish.salt} {number} {state}".encode()) / 2**32
-    return distribution.draw(chance, wish.temperature)
+        token = distribution.token(0)
+    else:
+        chance = zlib.crc32(f"{wish.salt} {number} {state}".encode()) / 2**32
+        token = distribution.draw(chance, wish.temperature)
+    if number < wish.least and token in wish.stop_ids:  # held off, as vLLM does
+        rank = distribution.rank(token)
+        return token if rank is None else distribution.token((rank + 1) % COUNT)
+    return token
 
 
 def _stopped(text: str, token: int, wish: Wish) -> str | int | None:

@@ -141,7 +141,13 @@ class Handler(BaseHTTPRequestHandler):
             self._break()
         api.count(prompts=5)
         wanted = int(body["max_tokens"])
-        usage = {"prompt_tokens": 5, "completion_tokens": wanted, "total_tokens": 5 + wanted}
+        prompt = body.get("prompt")
+        given = len(prompt) if isinstance(prompt, list) else 5
+        usage = {
+            "prompt_tokens": given,
+            "completion_tokens": wanted,
+            "total_tokens": given + wanted,
+        }
         if body.get("stream"):
             return self._stream(wanted, usage)
         for _ in range(wanted):

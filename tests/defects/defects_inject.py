@@ -1,0 +1,236 @@
+"""A pytest plugin (`-p defects_inject`): puts a defect around a server that the suite launches.
+
+ACCEPTANCE_DEFECT holds JSON, by deployment:
+
+    environment    variables that the server's process gets
+    drop, add      flags that its command line loses (with how many values), and gains
+    port_taken     the port that it is given belongs to somebody else
+    simulation     faults of the simulated server
+    plugin         what inside/break_model.py breaks in real vLLM
+    without_collectives  the rehearsal's plugin for data parallelism is left out
+    checkpoint     what is wrong with the files it loads (defects_checkpoint.py)
+    state          of the made-up GPU, once it is leased, and when the server is ready:
+                   {"start": {"taken_mib": 2000}, "ready": {"xid": 79}}
+    during         the same, while the server starts: {"after": 1.5, "state": {...}}
+    leave          the same, when the server has ended
+    kill           who gets a signal once it is ready: {"after": 1, "signal": "SIGKILL",
+                   "who": "api" or a part of a process's title}
+    kill_in_start  the same while it starts: {"phases": ["loading"], ...}
+    burn           processes that take a core each from then on
+    only           ends of node ids; other tests of this deployment are left out
+
+The suite itself is not changed: what it calls to build a command is wrapped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from acceptance.serving import launch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from acceptance.deployments.command import ServerCommand
+    from acceptance.deployments.schema import Deployment
+    from acceptance.serving.server import Server
+
+VARIABLE = "ACCEPTANCE_DEFECT"
+DEFECTS: dict[str, dict[str, Any]] = json.loads(os.environ.get(VARIABLE) or "{}")
+BURN = "while True: pass"
+_squatters: list[socket.socket] = []
+_burning: list[subprocess.Popen[bytes]] = []
+
+
+def of(deployment: Deployment) -> dict[str, Any]:
+    """What is wrong with this deployment."""
+    return DEFECTS.get(deployment.name, {})
+
+
+def _prepare(original: Callable[..., launch.Preparation]) -> Callable[..., launch.Preparation]:
+    def prepare(deployment: Deployment, *args: Any, **kwargs: Any) -> launch.Preparation:
+        wrong = of(deployment)
+        prepared = original(deployment, *args, **kwargs)
+        env = {**prepared.env, **wrong.get("environment", {})}
+        if wrong.get("without_collectives"):
+            original(deployment.model_copy(update={"options": _bare(deployment)}), *args, **kwargs)
+        if "simulation" in wrong:
+            env["ACCEPTANCE_SIMULATION"] = json.dumps(wrong["simulation"])
+        if "plugin" in wrong:
+            env["ACCEPTANCE_DEFECT_INSIDE"] = json.dumps(wrong["plugin"])
+            folder = str(Path(__file__).with_name("overlay"))
+            env["PYTHONPATH"] = os.pathsep.join(filter(None, (env.get("PYTHONPATH"), folder)))
+        path = prepared.model_path
+        if "checkpoint" in wrong:
+            from defects_checkpoint import spoiled
+
+            path = str(spoiled(Path(path), wrong["checkpoint"]))
+        return dataclasses.replace(prepared, model_path=path, env=env)
+
+    return prepare
+
+
+def _bare(deployment: Deployment) -> Any:
+    """Options without the rehearsal's plugin; the overlay is written once more, without it."""
+    return deployment.options.model_copy(update={"data_parallel_plugin": False})
+
+
+def _command(original: Callable[..., ServerCommand]) -> Callable[..., ServerCommand]:
+    def command(deployment: Deployment, *args: Any, **kwargs: Any) -> ServerCommand:
+        wrong = of(deployment)
+        found = original(deployment, *args, **kwargs)
+        argv = _without(found.argv, wrong.get("drop", {})) + tuple(wrong.get("add", ()))
+        return dataclasses.replace(found, argv=argv)
+
+    return command
+
+
+def _without(argv: tuple[str, ...], drop: dict[str, int]) -> tuple[str, ...]:
+    """drop: flag to how many values follow it."""
+    kept: list[str] = []
+    skip = 0
+    for word in argv:
+        if skip:
+            skip -= 1
+        elif word in drop:
+            skip = drop[word]
+        else:
+            kept.append(word)
+    return tuple(kept)
+
+
+def _taken_port() -> int:
+    """A port that somebody listens on who never answers."""
+    squatter = socket.socket()
+    squatter.bind(("127.0.0.1", 0))
+    squatter.listen()
+    _squatters.append(squatter)
+    return int(squatter.getsockname()[1])
+
+
+def _launch(original: Callable[..., Server]) -> Callable[..., Server]:
+    def launched(deployment: Deployment, *args: Any, **kwargs: Any) -> Server:
+        wrong = of(deployment)
+        if "kill_in_start" in wrong:
+            tell = kwargs.get("tell", lambda _: None)
+            kwargs["tell"] = _killing(wrong["kill_in_start"], tell)
+        for process in _burning:
+            process.kill()
+        _state(wrong, "start")
+        if "during" in wrong:
+            _later(wrong["during"]["after"], lambda: _write(wrong["during"]["state"]))
+        server = original(deployment, *args, **kwargs)
+        _state(wrong, "ready")
+        if "kill" in wrong:
+            _later(wrong["kill"]["after"], lambda: _kill(server.pids(), wrong["kill"]))
+        if "leave" in wrong:
+            _leave(server, wrong)
+        for _ in range(wrong.get("burn", 0)):
+            _burning.append(subprocess.Popen([sys.executable, "-S", "-E", "-c", BURN]))
+        return server
+
+    return launched
+
+
+def _leave(server: Server, wrong: dict[str, Any]) -> None:
+    """What the GPU holds when the server has gone."""
+    assert server.custody is not None
+    end = server.custody.end
+
+    def ended(*args: Any) -> Any:
+        found = end(*args)
+        _write(wrong["leave"])
+        return found
+
+    server.custody.end = ended  # type: ignore[method-assign]
+
+
+def _state(wrong: dict[str, Any], moment: str) -> None:
+    if state := wrong.get("state", {}).get(moment):
+        _write(state)
+
+
+def _write(state: dict[str, int]) -> None:
+    """Changes what the made-up GPU answers; what is not named stays."""
+    path = Path(os.environ["FAKE_NVML_STATE"])
+    lines = path.read_text() + "".join(f"{name} {value}\n" for name, value in state.items())
+    unfinished = path.with_suffix(".new")
+    unfinished.write_text(lines)
+    unfinished.rename(path)  # at once: the sampler reads it ten times a second
+
+
+def _later(seconds: float, what: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, what)
+    timer.daemon = True
+    timer.start()
+
+
+def _killing(kill: dict[str, Any], tell: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Sends the signal once the start is in the phase that is named."""
+    done = threading.Event()
+
+    def telling(progress: Any) -> None:
+        tell(progress)
+        if str(progress.phase) in kill["phases"] and not done.is_set():
+            done.set()
+            me = psutil.Process()
+            _kill([child.pid for child in me.children(recursive=True)], kill)
+
+    return telling
+
+
+def _kill(pids: list[int], kill: dict[str, Any]) -> None:
+    """who: "api" for the process that answers HTTP, else a part of a process's title."""
+    wanted = kill.get("who", "api")
+    for pid in pids:
+        with suppress(psutil.Error, OSError):
+            title = " ".join(psutil.Process(pid).cmdline())
+            api = " serve " in title and "warden" not in title
+            if (wanted == "api" and api) or (wanted != "api" and wanted in title):
+                os.kill(pid, getattr(signal, kill.get("signal", "SIGKILL")))
+
+
+if DEFECTS:
+    launch.prepare = _prepare(launch.prepare)
+    launch.render = _command(launch.render)
+    launch.simulated_command = _command(launch.simulated_command)
+    launch.launch = _launch(launch.launch)
+    if any(wrong.get("port_taken") for wrong in DEFECTS.values()):
+        launch.free_port = _taken_port
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves of each deployment the tests that are named."""
+    kept, left = [], []
+    for item in items:
+        call = getattr(item, "callspec", None)
+        deployment = call.params.get("deployment") if call else None
+        only = DEFECTS.get(getattr(deployment, "name", ""), {}).get("only")
+        fits = only is None or any(fnmatchcase(item.nodeid, f"*{end}") for end in only)
+        (kept if fits else left).append(item)
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = kept
+
+
+def pytest_unconfigure() -> None:
+    for process in _burning:
+        process.kill()
+        process.wait()
+    for squatter in _squatters:
+        squatter.close()

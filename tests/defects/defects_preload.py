@@ -1,0 +1,26 @@
+"""What every run imports, imported once. Nothing that pytest wants to rewrite."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import httpx
+import psutil
+import pydantic
+import pytest
+
+import acceptance.conformance.refusals
+import acceptance.correctness.scoring
+import acceptance.gpus.health
+import acceptance.judging.judge
+import acceptance.load.bench
+import acceptance.serving.launch
+import acceptance.serving.live
+import acceptance.simulation.command
+import reports.html
+import reports.ruling
+
+with suppress(ImportError):
+    pass
+
+KEPT = (httpx, psutil, pydantic, pytest, acceptance, reports)

