@@ -61,6 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     notes = _notes(read, options.base, comparison)
     faults = _faults(read, names[options.base :])
     lines = [line for line in comparison.lines if _wanted(line, options.show)]
+    if options.html is not None:
+        from reports.comparepage import render_comparison  # here: it draws charts
+
+        page = render_comparison(comparison, read, options.base, [*notes, *faults])
+        options.html.write_text(page, encoding="utf-8")
     if options.markdown:
         print(markdown(lines, [*notes, *faults]), end="")
     else:
@@ -161,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories")
     parser.add_argument("--base", type=int, default=1, metavar="N", help="first N runs are base")
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write it as a page too")
     parser.add_argument(
         "--show",
         choices=("changes", "speeds", "all"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,7 @@ class Failure:
     trace: Trace
     around: tuple[tuple[str, bool], ...] = ()
     link: str = ""
+    also: int = 0
 
 
 def failures(records: Sequence[AnyRecord], run_dir: Path | None = None) -> list[Failure]:
@@ -46,6 +47,11 @@ def failures(records: Sequence[AnyRecord], run_dir: Path | None = None) -> list[
     def add(kind: str, deployment: str, what: str, title: str, trace: Trace, cause: str) -> None:
         log = trace.log or logs.get(deployment, "")
         told = trace.model_copy(update={"cause": trace.cause or cause, "log": log})
+        twin = next((n for n, one in enumerate(made) if _same(one, kind, deployment, told)), None)
+        if twin is not None:
+            also = made[twin].also + 1
+            made[twin] = replace(made[twin], also=also)
+            return
         path, link = _found(log, run_dir)
         around = _around(path, told.cause) if path is not None else ()
         made.append(Failure(kind, deployment, what, title, told, around, link))
@@ -65,6 +71,10 @@ def failures(records: Sequence[AnyRecord], run_dir: Path | None = None) -> list[
             what = f"{ruling.label(r.check)} · {r.judgement.measurement.name}"
             add(kind, r.check.deployment, what, r.check.title, r.trace, r.judgement.reason)
     return made
+
+
+def _same(one: Failure, kind: str, deployment: str, trace: Trace) -> bool:
+    return (one.kind, one.deployment, one.trace.cause) == (kind, deployment, trace.cause)
 
 
 def _found(log: str, run_dir: Path | None) -> tuple[Path | None, str]:

@@ -57,7 +57,7 @@ def summary(results: Results, run_dir: Path | None = None) -> str:
     lines += ["", "### What went wrong", ""] if wrong else []
     lines += [
         f"- {markdown(one.deployment or 'run')}, {one.kind}, {markdown(one.what, 200)}: "
-        f"{markdown(one.trace.cause, 300)}"
+        f"{markdown(one.trace.cause, 300)}{f' (and {one.also} more)' if one.also else ''}"
         for one in wrong[:_MOST]
     ]
     lines += [f"- and {len(wrong) - _MOST} more"] if len(wrong) > _MOST else []

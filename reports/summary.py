@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +96,10 @@ def _cell_rows(cell: CellView) -> list[Row]:
     return [row_of(cell.records[name]) for name in names]
 
 
-_TEMPLATES = _environment()
+@cache
+def environment() -> Environment:
+    """Jinja's environment of every page of this room; its filters make foreign text harmless."""
+    return _environment()
 
 
 def render_summary(results: Results, run_dir: Path | None = None) -> str:
@@ -106,18 +110,22 @@ def render_summary(results: Results, run_dir: Path | None = None) -> str:
 
 def render(page: Page) -> str:
     """The same of a page that was drawn already."""
-    made = _TEMPLATES.get_template("summary.html.j2").render(page=page, charts=draw_charts(page))
+    made = environment().get_template("summary.html.j2").render(page=page, charts=draw_charts(page))
     return f"{BEGIN}{made}{END}"
 
 
 def render_page(results: Results, run_dir: Path | None = None) -> str:
     """A whole page without pytest's own table, for a run that could not write its report."""
     page = draw(results, run_dir)
-    return _TEMPLATES.get_template("page.html.j2").render(
-        page=page,
-        charts=draw_charts(page),
-        title=title(page),
-        css=CSS.read_text(encoding="utf-8"),
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            page=page,
+            charts=draw_charts(page),
+            title=title(page),
+            css=CSS.read_text(encoding="utf-8"),
+        )
     )
 
 

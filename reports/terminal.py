@@ -62,7 +62,8 @@ def counts(tally: Tally | None) -> str:
 def _failure(failure: Failure) -> list[str]:
     trace = failure.trace
     lines = [
-        f"{failure.deployment or 'run'}: {failure.kind}: {visible(failure.what, 300)}",
+        f"{failure.deployment or 'run'}: {failure.kind}: {visible(failure.what, 300)}"
+        + (f", and {failure.also} more for this cause" if failure.also else ""),
         f"  {visible(trace.cause, 500)}",
     ]
     lines += [f"  log: {trace.log}"] if trace.log else []

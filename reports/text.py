@@ -11,6 +11,7 @@ from acceptance.deployments.schema import Lane
 
 LONGEST = 4000
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_ODD = re.compile(r"[^\x20-\x7e\n\t]")
 
 LANES = {
     Lane.FULL: "full: the real model on the GPUs it is accepted for",
@@ -25,7 +26,10 @@ def visible(text: object, longest: int = LONGEST) -> str:
     """Text fit to be shown: terminal colours are dropped, control, bidirectional and other
     invisible characters spelled out, and what is longer than `longest` characters is cut and
     says how much is missing."""
-    whole = _COLOUR.sub("", str(text))
+    whole = str(text)
+    if len(whole) <= longest and not _ODD.search(whole):
+        return whole  # nearly all there is
+    whole = _COLOUR.sub("", whole)
     shown = "".join(_spell(char) for char in whole[:longest])
     left = len(whole) - longest
     return f"{shown} … ({left} more characters)" if left > 0 else shown

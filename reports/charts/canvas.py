@@ -71,11 +71,13 @@ STYLE: Any = {
 
 @dataclass(frozen=True)
 class Chart:
-    """One drawing. svg: for the page as it is. about: what it shows, in a sentence."""
+    """One drawing. svg: for the page as it is. about: what it shows, in a sentence. caption: its
+    title where it stands under a heading that says the rest."""
 
     title: str
     about: str
     svg: str
+    caption: str
 
 
 @dataclass
@@ -129,14 +131,15 @@ def canvas(name: str, width: float, height: float, margins: Sequence[float]) -> 
     return Canvas(name, figure)
 
 
-def finish(drawn: Canvas, title: str, about: str) -> Chart:
+def finish(drawn: Canvas, title: str, about: str, caption: str = "") -> Chart:
     """The drawing as it stands in the page."""
     import matplotlib
 
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": drawn.name}):
         drawn.figure.canvas.print_figure(text, format="svg", metadata={"Date": None})
-    return Chart(title, about, _page_svg(text.getvalue(), drawn, title, about))
+    svg = _page_svg(text.getvalue(), drawn, title, about)
+    return Chart(title, about, svg, caption or title)
 
 
 def _page_svg(svg: str, drawn: Canvas, title: str, about: str) -> str:

@@ -84,7 +84,7 @@ def throughput(workload: str, cells: Sequence[CellView], place: Mapping[str, int
     axes.set_xlabel("tokens per second of one user")
     axes.set_ylabel("output tokens per second and GPU")
     title = f"{workload}: throughput against interactivity"
-    return finish(drawn, title, _about(points))
+    return finish(drawn, title, _about(points), caption=workload)
 
 
 def _xy(cells: Sequence[CellView]) -> tuple[list[float], list[float]]:
@@ -181,30 +181,34 @@ def _about(cells: Sequence[CellView]) -> str:
 
 
 def latency(name: str, cells: Sequence[CellView], place: Mapping[str, int]) -> Chart | None:
-    """One latency by batch, a panel for each workload, with every limit drawn."""
+    """One latency by batch, the workloads side by side, with every limit drawn."""
     metric = _gated(name, cells)
     points = [c for c in cells if c.value(metric)]
-    workloads = list(dict.fromkeys(c.workload for c in points))
     if not points:
         return None
-    drawn = canvas(f"latency-{name}", 40 + 290 * len(workloads), 270, (48, 42, 8, 26))
-    for n, workload in enumerate(workloads, 1):
-        axes = drawn.axes(1, len(workloads), n)
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
-        axes.set_title(workload)
+    workloads = list(dict.fromkeys(c.workload for c in points))
+    batches = sorted({c.batch for c in points})
+    width = len(batches) + 1
+    drawn = canvas(f"latency-{name}", 940, 250, (50, 40, 8, 6))
+    axes = drawn.axes()
+    axes.set_yscale("log")
+    ticks = []
+    for n, workload in enumerate(workloads):
         mine = [c for c in points if c.workload == workload]
+        at = {batch: n * width + i for i, batch in enumerate(batches)}
         for deployment in dict.fromkeys(c.deployment for c in mine):
             line = sorted((c for c in mine if c.deployment == deployment), key=lambda c: c.batch)
-            _line(drawn, axes, line, metric, place[deployment])
-        batches = sorted({c.batch for c in mine})
-        axes.set_xticks(batches, [str(batch) for batch in batches])
-        axes.xaxis.minorticks_off()
-        log_ticks(axes.yaxis)
-        axes.set_xlabel("batch")
-        if n == 1:
-            axes.set_ylabel("ms")
-    drawn.figure.subplots_adjust(wspace=0.22)
+            _line(drawn, axes, line, at, metric, place[deployment])
+        middle = (n * width + (len(batches) - 1) / 2, 0)
+        axes.annotate(
+            f"batch, {workload}", middle, xycoords=("data", "axes fraction"), xytext=(0, -34),
+            textcoords="offset points", ha="center", color=INK,
+        )  # fmt: skip
+        ticks += [(x, str(batch)) for batch, x in at.items()]
+    axes.set_xticks([x for x, _ in ticks], [label for _, label in ticks])
+    axes.grid(visible=False, axis="x")
+    log_ticks(axes.yaxis)
+    axes.set_ylabel("ms")
     statistic = metric.split("_")[1]
     title = f"{LATENCIES[name]}, {statistic}, by batch"
     limited = sum(_sides(c, metric) != (None, None) for c in points)
@@ -226,18 +230,26 @@ def _sides(cell: CellView, metric: str) -> tuple[float | None, float | None]:
     return (limit.lower, limit.upper) if limit is not None else (None, None)
 
 
-def _line(drawn: Canvas, axes: Axes, cells: Sequence[CellView], metric: str, place: int) -> None:
+def _line(
+    drawn: Canvas,
+    axes: Axes,
+    cells: Sequence[CellView],
+    at: Mapping[int, float],
+    metric: str,
+    place: int,
+) -> None:
+    """One deployment in one workload. at: where each batch stands."""
     colour, marker = SERIES[place], MARKERS[place]
-    batches = [c.batch for c in cells]
+    xs = [at[c.batch] for c in cells]
     values = [c.value(metric) or 0 for c in cells]
-    axes.plot(batches, values, color=colour, alpha=0.7)
     urls = [
         drawn.mark(f"#{c.slug}", f"{c.deployment}, batch {c.batch}: {number(round(value, 2))} ms")
         for c, value in zip(cells, values, strict=True)
     ]
-    axes.scatter(batches, values, s=26, marker=marker, c=colour, zorder=3, urls=urls)
+    axes.plot(xs, values, color=colour, alpha=0.7)
+    axes.scatter(xs, values, s=26, marker=marker, c=colour, zorder=3, urls=urls)
     for side, wide in ((0, 1.0), (1, 2.0)):
-        limits = [(c.batch, edge) for c in cells if (edge := _sides(c, metric)[side])]
+        limits = [(at[c.batch], edge) for c in cells if (edge := _sides(c, metric)[side])]
         if limits:
-            xs, ys = [x for x, _ in limits], [y for _, y in limits]
-            axes.scatter(xs, ys, marker="_", s=110, color=colour, lw=wide, zorder=2)
+            places, edges = [x for x, _ in limits], [y for _, y in limits]
+            axes.scatter(places, edges, marker="_", s=110, color=colour, lw=wide, zorder=2)

@@ -73,10 +73,4 @@
   root.querySelectorAll(".filtered").forEach(filterable);
   addEventListener("hashchange", reveal);
   reveal();
-  let closed = [];
-  addEventListener("beforeprint", () => {
-    closed = [...root.querySelectorAll("details.cell:not([open])")];
-    closed.forEach((details) => { details.open = true; });
-  });
-  addEventListener("afterprint", () => closed.forEach((details) => { details.open = false; }));
 })();
