@@ -16,6 +16,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from acceptance.errors import ObservationError
 from acceptance.gpus.events import GpuEvent
 from acceptance.gpus.probe import ClockReasons, Observed, Unobservable
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOREVER = float("inf")
+_BEGIN = b'"kind": "begin"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +117,25 @@ def _same(asked: str, field_name: str) -> bool:
 
 
 def read_telemetry(path: Path) -> Telemetry:
-    """The file as far as it is whole: a last line that is being written is passed over."""
+    """The file as far as it is whole: a last line that is being written is passed over, and one
+    that an earlier sampler, killed in its middle, left before the present one began. Raises
+    ObservationError where anything else cannot be read."""
     found = Telemetry()
-    for text in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if text.endswith("\n"):
-            _take(found, json.loads(text))
+    broken: ObservationError | None = None
+    with path.open("rb") as file:
+        for number, text in enumerate(file, start=1):
+            if not text.endswith(b"\n"):
+                continue
+            if (at := text.find(_BEGIN)) >= 0:  # where a line was torn, glued to it
+                text, broken = text[text.rfind(b"{", 0, at) :], None
+            try:
+                _take(found, json.loads(text))
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+                broken = broken or ObservationError(
+                    f"{path.name} line {number} cannot be read: {error!r}"[:300], log=path
+                )
+    if broken is not None:
+        raise broken
     return found
 
 
@@ -127,6 +143,7 @@ def _take(found: Telemetry, line: dict[str, Any]) -> None:
     moment = line["t"]
     match line["kind"]:
         case "begin":
+            found.ended = None  # of an earlier sampler
             found.gpus = tuple(line["gpus"])
             found.total = {uuid: told["total"] for uuid, told in line["gpus"].items() if told}
             found.registered = {
