@@ -51,7 +51,7 @@ def read_deployment(file: Path) -> Deployment:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: a number too long
         raise InputError(f"{file}: not valid TOML: {error}") from error
     try:
         return Deployment.model_validate(data)

@@ -121,7 +121,7 @@ def read_tables(file: Path, table: str) -> list[Any]:
     asked = f"reading references from {file}"
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:  # more than TOMLDecodeError
         raise InputError(f"{file}: {error}", asked=asked) from error
     for key in data:
         if key not in TABLES:

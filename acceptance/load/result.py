@@ -30,9 +30,9 @@ class Latency(BaseModel):
 
 class BenchResult(BaseModel):
     """One run of the tool. Keys it does not know are ignored (versions add some); one that is
-    missing is an error. ttft, tpot, itl, e2el: see Latency."""
+    missing is an error, and so is a number that is none. ttft, tpot, itl, e2el: see Latency."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     num_prompts: int
     completed: int
@@ -70,9 +70,13 @@ class BenchResult(BaseModel):
                     raise ValueError(f"no key {key}")
             data[name] = {part: data[key] for part, key in keys.items()}
         if "latencies" not in data and "itls" in data and "ttfts" in data:
-            data["latencies"] = [
-                first + sum(gaps) for first, gaps in zip(data["ttfts"], data["itls"], strict=False)
-            ]
+            try:
+                data["latencies"] = [
+                    first + sum(gaps)
+                    for first, gaps in zip(data["ttfts"], data["itls"], strict=False)
+                ]
+            except TypeError:
+                raise ValueError("itls are no lists of gaps beside ttfts") from None
         return data
 
     def _good(self) -> list[int]:
@@ -109,7 +113,7 @@ def read_result(path: Path) -> BenchResult:
         raise ObservationError(
             "the benchmark ended without writing its result", asked=asked
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise ObservationError(
             "the benchmark's result is not JSON", asked=asked, cause=str(error)
         ) from error
