@@ -175,7 +175,7 @@ def _jit(facts: Facts, process: str, match: re.Match[str]) -> None:
         facts.jit_during_inference += (match[0][:300],)
 
 
-_N = r"([\d,]{1,20}(?:\.\d{1,9})?)"
+_N = r"(\d[\d,]{0,19}(?:\.\d{1,9})?)"
 _SETTING = re.compile(rf"\b({'|'.join(_CONFIG)})=([^,()\s]{{1,200}})")
 JIT_DURING_INFERENCE = re.compile(r"^\S{1,60} [^:]{1,80} during inference: .{1,200}")
 
