@@ -10,7 +10,6 @@ import argparse
 import random
 import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -25,25 +24,23 @@ from survival_world import (  # noqa: E402
     World,
     as_json,
     break_off,
+    recorded,
     verdict,
 )
 
 SEED = 20261124
 
 
-def unbroken(world: World, words: tuple[str, ...]) -> tuple[float, str]:
-    """Seconds from the beginning of a run's record to its end, and its verdict."""
+def unbroken(world: World, words: tuple[str, ...]) -> tuple[int, str]:
+    """Lines of a run's record, and its verdict."""
     run_dir = world.new()
-    running = world.start(run_dir, *words, "--run-dir", str(run_dir))
-    running.wait()
-    record = (run_dir / "run.json").stat()
-    first = min(record.st_mtime, (run_dir / ".run.lock").stat().st_mtime)
-    return time.time() - first, verdict(run_dir).word
+    world.start(run_dir, *words, "--run-dir", str(run_dir)).wait()
+    return recorded(run_dir), verdict(run_dir).word
 
 
-def trial(world: World, kill: Kill, moment: int, length: float, word: str) -> Found:
+def trial(world: World, kill: Kill, moment: int, lines: int, word: str) -> Found:
     draw = random.Random(f"{SEED} {kill.name} {moment}")
-    found = break_off(world, kill, draw.uniform(0, length), draw)
+    found = break_off(world, kill, lines, draw)
     if found.resumed != word:
         found.wrong.append(f"resumed to {found.resumed or 'nothing'}, unbroken {word}")
     return found
@@ -90,7 +87,6 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="kills-") as name:
         world = World(Path(name))
         known = {words: unbroken(world, words) for words in (ALONE, BESIDE)}
-        known = {words: unbroken(world, words) for words in (ALONE, BESIDE)}  # with warm caches
         print({" ".join(words): told for words, told in known.items()}, flush=True)
         with ThreadPoolExecutor(given.beside) as pool:
             asked = [
@@ -106,7 +102,7 @@ def main() -> int:
                     with given.out.open("a") as out:
                         out.write(as_json(found) + "\n")
                 for what in found.wrong:
-                    print(f"WRONG {found.kill} at {found.at} s: {what}", flush=True)
+                    print(f"WRONG {found.kill} at {found.at}: {what}", flush=True)
     print("\n".join(table(trials)))
     wrong = [found for found in trials if found.wrong]
     print(f"{len(trials)} kills, {len(wrong)} with something wrong")

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 TAG = "SURVIVAL_RUN"
 GONE = 15.0  # seconds from the end of its owner within which everything must be gone
 LIMIT = 180.0  # seconds: a run that hangs fails
-SHM = Path("/dev/shm")
 ALONE = ("--deployment", site.DEPLOYMENTS[0])
 BESIDE = ("--deployment", "survival-*", "-n", "2")
 
@@ -67,8 +66,8 @@ ROWS = _rows()
 @dataclass
 class Found:
     """What one kill left. wrong: what should not be, empty when all is well. word: the verdict of
-    the run as it stood, resumed: after it had gone on. at: seconds after the run's record began.
-    seconds: until nothing was left."""
+    the run as it stood, resumed: after it had gone on. at: lines that its record had, and the
+    fraction of a second that then passed. seconds: until nothing was left."""
 
     kill: str
     at: float
@@ -163,20 +162,23 @@ class Running:
         self.master = -1
 
 
-def break_off(world: World, kill: Kill, at: float, draw: random.Random) -> Found:
-    """One run: killed `at` seconds after its record began, looked at, and resumed."""
+def break_off(world: World, kill: Kill, lines: int, draw: random.Random) -> Found:
+    """One run: killed less than a second after its record had some random number of lines below
+    `lines`, looked at, and resumed."""
     run_dir = world.new()
-    found = Found(kill.name, round(at, 2))
-    shared = set(SHM.iterdir())
+    after, more = draw.randrange(lines), round(draw.uniform(0, 0.8), 2)
+    found = Found(kill.name, after + more)
+    shared: set[Path] = set()
     running = world.start(
         run_dir, *kill.words, "--run-dir", str(run_dir), terminal=not kill.signals
     )
-    _wait(lambda: (run_dir / "run.json").exists() or running.process.poll() is not None, running)
-    _wait(lambda: False, running, at)
+    _wait(lambda: recorded(run_dir) > after, running)
+    _wait(lambda: False, running, more)
     victim = _victim(kill, running, draw)
     if victim is not None:
         tree = _tree(victim)
         ports = listening(run_dir)
+        shared = shared_by(run_dir)
         found.hit = " ".join(victim.cmdline()[:4])[-60:] if victim.is_running() else ""
         _send(kill, victim, running)
         began = time.monotonic()
@@ -209,6 +211,12 @@ def break_off(world: World, kill: Kill, at: float, draw: random.Random) -> Found
     return found
 
 
+def recorded(run_dir: Path) -> int:
+    """Lines of its record so far."""
+    path = run_dir / "results.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 def outcomes(results: Results) -> set[tuple[str, str, str]]:
     """Check, metric and outcome of every judgement that counts."""
     return {
@@ -239,7 +247,7 @@ def not_intact(run_dir: Path, results: Results) -> list[str]:
 
 def left_behind(running: Running, shared: set[Path]) -> list[str]:
     """Locks, shared memory and temporary files."""
-    wrong = [f"{path} is left" for path in set(SHM.iterdir()) - shared if _ours(path)]
+    wrong = [f"{path} is left" for path in shared if path.exists()]
     mine = running.temp.iterdir()
     wrong += [f"{path} is left" for path in mine if not path.name.startswith("pytest-of-")]
     for name in (".run.lock", ".results.lock"):
@@ -275,6 +283,17 @@ def listening(run_dir: Path) -> set[int]:
                 if connection.status == psutil.CONN_LISTEN:
                     ports.add(connection.laddr.port)
     return ports
+
+
+def shared_by(run_dir: Path) -> set[Path]:
+    """Shared memory that processes of a run have mapped."""
+    found = set()
+    for process in tagged(run_dir):
+        with suppress(OSError):
+            for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines():
+                if "/dev/shm/" in line:
+                    found.add(Path(line[line.index("/dev/shm/") :].removesuffix(" (deleted)")))
+    return found
 
 
 def free(port: int) -> bool:
@@ -367,12 +386,6 @@ def _lockable(path: Path) -> bool:
         except BlockingIOError:
             return False
         return True
-
-
-def _ours(path: Path) -> bool:
-    with suppress(OSError):
-        return path.stat().st_uid == os.getuid()
-    return False
 
 
 def _measured(run_dir: Path) -> list[str]:
