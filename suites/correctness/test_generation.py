@@ -9,7 +9,6 @@ from acceptance.correctness.free import prompts as free_prompts
 from acceptance.correctness.free import write_freely
 from acceptance.deployments.schema import Lane
 from acceptance.judging.judgement import Kind, Limit, Measurement
-from suites.checklist import check
 
 if TYPE_CHECKING:
     import httpx
@@ -22,7 +21,6 @@ NOTHING = ("empty", "only-special")
 BROKEN = ("repetition", "loop", "collapse")
 
 
-@check(51, inform=True)
 def test_free_text_is_language(
     server: Server, deployment: Deployment, bulk: httpx.Client, judge: Judge
 ) -> None:
