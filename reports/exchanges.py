@@ -55,7 +55,9 @@ class Journal:
     def _see(self, response: httpx.Response, key: str) -> None:
         seen = _Seen(response, key)
         stream = response.stream
-        if isinstance(stream, httpx.SyncByteStream):
+        if response.is_stream_consumed:  # it never was on a wire
+            seen.add(response.content)
+        elif isinstance(stream, httpx.SyncByteStream):
             response.stream = _Copied(stream, seen)
         with self._lock:
             self._kept.append(seen)
