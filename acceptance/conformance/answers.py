@@ -11,6 +11,8 @@ from acceptance.conformance.said import said
 if TYPE_CHECKING:
     import httpx
 
+    from acceptance.conformance.said import Said
+
 FINISHED = ("length", "stop")
 
 
@@ -110,6 +112,17 @@ def stop_problems(answer: dict[str, Any], whole: str, piece: str, *, included: b
         problems.append(f"finished by {one.finish_reason!r}, not 'stop'")
     if one.stop_reason != piece:
         problems.append(f"stop_reason is {one.stop_reason!r}, not {piece!r}")
+    return problems
+
+
+def stopped_problems(one: Said, whole: Said, token: int) -> list[str]:
+    """whole: the same generation unstopped, whose tokens must end with the first such token."""
+    expected = whole.tokens[: whole.tokens.index(token) + 1]
+    problems = []
+    if one.tokens != expected:
+        problems.append(f"tokens are {one.tokens}, not {expected}")
+    if (one.finish_reason, one.stop_reason) != ("stop", token):
+        problems.append(f"ended by {one.finish_reason!r}, {one.stop_reason!r}, not token {token}")
     return problems
 
 

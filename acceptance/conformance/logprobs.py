@@ -57,7 +57,9 @@ def logprob_problems(scored: Sequence[Scored], *, tokens: int, top: int) -> list
             problems.append(f"token {number}: alternatives are not sorted: {values}")
         if sum(map(math.exp, values)) > 1 + OVER_ONE:
             problems.append(f"token {number}: probabilities sum to more than 1")
-        if not values or one.logprob != values[0] or (one.token, one.logprob) not in one.top:
+        if not top:
+            problems += [f"token {number}: {len(values)} alternatives unasked"] if values else []
+        elif not values or one.logprob != values[0] or (one.token, one.logprob) not in one.top:
             problems.append(f"token {number}: {one.token!r} is not the likeliest of its list")
     return problems
 
@@ -101,4 +103,33 @@ def prompt_problems(found: list[dict[str, Any] | None] | None, prompt: Sequence[
             problems.append(f"token {number}: its own id {token} is not listed")
         elif not (math.isfinite(own["logprob"]) and own["logprob"] <= 0):
             problems.append(f"token {number}: no log-probability: {own['logprob']}")
+    return problems
+
+
+def echo_problems(answer: dict[str, Any], *, text: str, prompt: int) -> list[str]:
+    """Of echo with max_tokens=0. text, prompt: the prompt and its number of tokens."""
+    choice, usage = answer["choices"][0], answer.get("usage") or {}
+    found = (choice.get("logprobs") or {}).get("token_logprobs") or []
+    problems = []
+    if choice.get("text") != text:
+        problems.append(f"says {choice.get('text')!r}, not {text!r}")
+    if usage.get("completion_tokens") != 0:
+        problems.append(f"usage counts {usage.get('completion_tokens')} tokens, not 0")
+    if len(found) != prompt:
+        return [*problems, f"{len(found)} log-probabilities for {prompt} tokens"]
+    if found[0] is not None:
+        problems.append(f"the first token has the log-probability {found[0]}")
+    if not all(isinstance(value, float | int) and value <= 0 for value in found[1:]):
+        problems.append(f"not log-probabilities: {found[1:]}")
+    return problems
+
+
+def asked_ids_problems(choice: dict[str, Any], asked: int) -> list[str]:
+    """Of logprob_token_ids: at each position as many entries as ids were asked for, or one more
+    for the generated token."""
+    problems = []
+    for number, entry in enumerate(choice["logprobs"]["content"]):
+        listed = len(entry.get("top_logprobs") or ())
+        if listed not in (asked, asked + 1):
+            problems.append(f"token {number}: {listed} listed, {asked} asked for")
     return problems

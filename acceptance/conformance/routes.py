@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from packaging.version import Version
 
 from acceptance.conformance.bodies import CHAT, COMPLETIONS, chat, completion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+ROUTES = Path(__file__).parent / "routes.toml"
 METHODS = ("get", "post", "put", "patch", "delete")
 GUARDED = ("/v1", "/v2", "/inference", "/cohere")  # what --api-key guards in vLLM 0.32
 
-# Outside the guard in vLLM 0.32, by design or not: /invocations answers a chat completion without
-# a key, and must be blocked by whatever stands before the server. A route beyond these is new.
+# Outside the guard in vLLM 0.32, and of use to whoever reaches the port: they generate, or change
+# the server. A deployment that lets them be says so by name (accepted.open_routes).
+RISKY_OPEN = ("/invocations", "/generative_scoring", "/scale_elastic_ep")
+
+# Outside the guard in vLLM 0.32, by design or not. A route beyond these is new.
 KNOWN_OPEN = frozenset(
     {
         *("/health", "/ping", "/version", "/load", "/metrics", "/kv_event_sources"),
@@ -87,6 +95,14 @@ def valid_bodies(model: str) -> dict[str, dict[str, Any] | None]:
         "/v1/messages/count_tokens": {"model": model, "messages": messages},
         "/v1/responses": {"model": model, "input": "Hello.", "max_output_tokens": 2},
     }
+
+
+def known_routes(version: Version) -> frozenset[str] | None:
+    """Every route that was seen of this minor release; None where none was looked at."""
+    for row in tomllib.loads(ROUTES.read_text(encoding="utf-8"))["version"]:
+        if Version(row["vllm"]).release[:2] == version.release[:2]:
+            return frozenset(row["routes"])
+    return None
 
 
 def unknown_open(found: Iterable[Route]) -> list[str]:

@@ -55,7 +55,7 @@ class SseParser:
 @dataclass(frozen=True)
 class Stream:
     """A streamed answer as it was received. body: the text of one that is no stream. broken: why
-    the bytes ended before their time, or could not be read."""
+    the bytes ended before their time, or could not be read. raw: every byte of a stream."""
 
     status: int
     content_type: str = ""
@@ -64,6 +64,13 @@ class Stream:
     broken: str = ""
     body: str = ""
     sent: dict[str, Any] = field(default_factory=dict)
+    raw: bytes = field(default=b"", repr=False)
+
+
+def at_every_byte(stream: Stream) -> Stream:
+    """The same bytes, read one at a time: what the worst of networks may do."""
+    pieces = (stream.raw[start : start + 1] for start in range(len(stream.raw)))
+    return collect(pieces, stream.status, stream.content_type, stream.sent)
 
 
 def read_stream(client: httpx.Client, path: str, body: dict[str, Any]) -> Stream:
@@ -82,12 +89,19 @@ def collect(
     pieces: Iterable[bytes], status: int, content_type: str, sent: dict[str, Any] | None = None
 ) -> Stream:
     """Pieces of bytes to a Stream."""
-    parser, broken = SseParser(), ""
+    parser, broken, raw = SseParser(), "", bytearray()
     try:
         for piece in pieces:
+            raw += piece
             parser.feed(piece)
     except (httpx.HTTPError, UnicodeDecodeError) as error:
         broken = repr(error)
     return Stream(
-        status, content_type, tuple(parser.events), parser.unfinished, broken, sent=sent or {}
+        status,
+        content_type,
+        tuple(parser.events),
+        parser.unfinished,
+        broken,
+        sent=sent or {},
+        raw=bytes(raw),
     )

@@ -52,6 +52,24 @@ def streamed_usage_problems(stream: Stream, *, asked: bool, generated: int) -> l
     return problems
 
 
+def continuous_problems(stream: Stream, *, generated: int) -> list[str]:
+    """With continuous_usage_stats: usage in every chunk, which never shrinks and ends at the
+    tokens that were generated."""
+    found = chunks(stream)
+    if stream.status != 200 or not found:
+        return [f"HTTP {stream.status}, {len(found)} chunks: {stream.body[:200]}"]
+    without = [number for number, chunk in enumerate(found) if not chunk.get("usage")]
+    if without:
+        return [f"chunks {without} of {len(found)} bring no usage"]
+    problems = usage_problems(found[-1]["usage"], generated=generated)
+    counts = [chunk["usage"].get("completion_tokens", 0) for chunk in found]
+    if counts != sorted(counts) or len(set(counts)) < min(3, generated):
+        problems.append(f"usage does not grow: {counts}")
+    if len({chunk["usage"].get("prompt_tokens") for chunk in found}) > 1:
+        problems.append("the prompt's count changes on the way")
+    return problems
+
+
 def same_problems(streamed: Said, whole: Said) -> list[str]:
     """Where a stream says something else than the whole answer to the same request."""
     return [

@@ -10,21 +10,35 @@ import pytest
 from acceptance.serving.differences import Comparison, compare
 from acceptance.serving.live import LiveConfig, read_live
 from fixtures.selection import area_of, deployment_of
+from suites.conformance.asking import Answers
 
 if TYPE_CHECKING:
+    import httpx
+
     from acceptance.serving.server import Server
 
 FIRST = "test_live_config.py"
+LAST = ("test_bad_input.py", "test_fuzz.py", "test_leaving.py")  # what may end a server
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a deployment's conformance, whether it is the right server at all comes first."""
+    """Of a deployment's conformance, whether it is the right server at all comes first, and what
+    is meant to do it harm last."""
     ordered: list[pytest.Item] = []
     for (area, _), group in groupby(items, key=lambda i: (area_of(i), deployment_of(i))):
-        late = (lambda i: i.path.name != FIRST) if area == "conformance" else (lambda _: False)
-        ordered += sorted(group, key=late)
+        turn = _turn if area == "conformance" else _as_it_is
+        ordered += sorted(group, key=turn)
     items[:] = ordered
+
+
+def _as_it_is(_: pytest.Item) -> int:
+    return 0
+
+
+def _turn(item: pytest.Item) -> int:
+    name = item.path.name
+    return 0 if name == FIRST else 2 + LAST.index(name) if name in LAST else 1
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +63,9 @@ def max_model_len(server: Server, live: LiveConfig) -> int:
     length = lengths.get(server.model)
     assert length, f"/v1/models tells no max_model_len of {server.model}"
     return length
+
+
+@pytest.fixture(scope="session")
+def answers(server: Server, http: httpx.Client, max_model_len: int) -> Answers:
+    """What the server says to the requests that the checks share."""
+    return Answers(http, server, max_model_len)

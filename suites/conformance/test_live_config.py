@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from acceptance.deployments.schema import Profile
 from fixtures.judging import not_applicable
+from suites.checklist import check
 from suites.conformance.holding import as_asked
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fixtures.judging import RecordCheck
 
 
+@check(2)
 def test_version(comparisons: Mapping[str, Comparison], record_check: RecordCheck) -> None:
     """/version is that of the vLLM that was started. Of a server that was there before, there is
     no version to compare with.
@@ -34,6 +36,7 @@ def test_version(comparisons: Mapping[str, Comparison], record_check: RecordChec
     as_asked(comparisons, "version", record_check)
 
 
+@check(4)
 def test_fingerprint_version(
     comparisons: Mapping[str, Comparison], record_check: RecordCheck
 ) -> None:
@@ -46,6 +49,7 @@ def test_fingerprint_version(
     as_asked(comparisons, "version in fingerprint", record_check)
 
 
+@check(4)
 def test_layout(comparisons: Mapping[str, Comparison], record_check: RecordCheck) -> None:
     """Tensor, data and expert parallelism are as asked, by system_fingerprint and by the log.
 
@@ -66,6 +70,7 @@ def test_expert_parallelism(
     as_asked(comparisons, "expert_parallelism", record_check)
 
 
+@check(3)
 def test_served_models(comparisons: Mapping[str, Comparison], record_check: RecordCheck) -> None:
     """/v1/models lists exactly the deployment's model.
 
@@ -75,6 +80,7 @@ def test_served_models(comparisons: Mapping[str, Comparison], record_check: Reco
     as_asked(comparisons, "served models", record_check)
 
 
+@check(3)
 def test_max_model_len(comparisons: Mapping[str, Comparison], record_check: RecordCheck) -> None:
     """The longest request is as long as asked.
 

@@ -6,15 +6,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from acceptance.conformance.routes import ADMIN_READS, admin_routes, routes
+from acceptance.conformance.routes import ADMIN_READS, admin_routes, known_routes, routes
 from acceptance.serving.metrics import scrape
-from suites.conformance.holding import specified
+from fixtures.judging import not_applicable
+from suites.checklist import check
+from suites.conformance.asking import Requests
+from suites.conformance.holding import beyond_simulation, shown, specified
 
 if TYPE_CHECKING:
     import httpx
 
+    from acceptance.deployments.schema import Deployment
+    from acceptance.serving.live import LiveConfig
     from acceptance.serving.server import Server
-    from fixtures.judging import RecordCheck
+    from fixtures.judging import Judge, RecordCheck
+    from suites.conformance.asking import Answers
 
 # What the other areas read, and what a person needs to run R1. vLLM 0.32; 0.12 and later.
 METRICS = (
@@ -25,8 +31,24 @@ METRICS = (
     *("vllm:time_to_first_token_seconds_count", "vllm:inter_token_latency_seconds_count"),
     "vllm:e2e_request_latency_seconds_count",
 )
+OTHER_APIS = ("/v1/embeddings", "/v1/rerank", "/v1/audio/transcriptions")
+
+TOGETHER = Requests()
+MESSAGE = [{"role": "user", "content": "Hello."}]
+RESPONSES = TOGETHER.to(
+    "/v1/responses",
+    lambda answers: {"model": answers.model, "input": "Hello.", "max_output_tokens": 4},
+)
+MESSAGES = TOGETHER.to(
+    "/v1/messages", lambda answers: {"model": answers.model, "max_tokens": 4, "messages": MESSAGE}
+)
+COUNT = TOGETHER.to(
+    "/v1/messages/count_tokens", lambda answers: {"model": answers.model, "messages": MESSAGE}
+)
+FINGERPRINTED = [TOGETHER.whole("completion", max_tokens=1) for _ in range(16)]
 
 
+@check(1)
 def test_health(http: httpx.Client, record_check: RecordCheck) -> None:
     """/health answers 200 with an empty body.
 
@@ -40,6 +62,7 @@ def test_health(http: httpx.Client, record_check: RecordCheck) -> None:
     assert actual == "HTTP 200, 0 bytes"
 
 
+@check(2)
 def test_version_endpoint(http: httpx.Client, record_check: RecordCheck) -> None:
     """/version answers JSON with one version.
 
@@ -55,6 +78,7 @@ def test_version_endpoint(http: httpx.Client, record_check: RecordCheck) -> None
     specified(record_check, problems)
 
 
+@check(5)
 def test_metrics(server: Server, http: httpx.Client, record_check: RecordCheck) -> None:
     """/metrics is Prometheus text and has every metric that operators and this suite rely on, of
     every engine.
@@ -76,23 +100,26 @@ def test_metrics(server: Server, http: httpx.Client, record_check: RecordCheck) 
     specified(record_check, problems)
 
 
-def test_no_admin_routes(http: httpx.Client, record_check: RecordCheck) -> None:
-    """Development and administration routes are not there: neither listed nor answering.
+@check(7)
+def test_no_admin_routes(server: Server, http: httpx.Client, record_check: RecordCheck) -> None:
+    """Development and administration routes are not there, neither listed nor answering, unless the
+    deployment accepts one by name and says why.
 
     Does not prove that a proxy adds none. Would have caught a server started with
     VLLM_SERVER_DEV_MODE=1, which vLLM's own sweep sets: 23 routes without a key.
     """
-    problems = [
-        f"{path} is served" for path in admin_routes(routes(http.get("/openapi.json").json()))
-    ]
+    accepted = server.deployment.accepted.open_routes
+    listed = admin_routes(routes(http.get("/openapi.json").json()))
+    problems = [f"{path} is served" for path in listed if path not in accepted]
     for path in ADMIN_READS:
         status = http.get(path).status_code
-        if status != 404:
+        if status != 404 and path not in accepted:
             problems.append(f"GET {path} answers {status}")
     specified(record_check, problems)
 
 
-@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank", "/v1/audio/transcriptions"])
+@check(72)
+@pytest.mark.parametrize("path", OTHER_APIS)
 def test_other_apis_are_404(http: httpx.Client, record_check: RecordCheck, path: str) -> None:
     """An API that a generating model does not have is not found, and no server error.
 
@@ -102,3 +129,73 @@ def test_other_apis_are_404(http: httpx.Client, record_check: RecordCheck, path:
     status = http.post(path, json={"input": "hello"}).status_code
     record_check(expected=404, actual=status)
     assert status == 404
+
+
+@check(4)
+def test_one_fingerprint(live: LiveConfig, answers: Answers, record_check: RecordCheck) -> None:
+    """Every answer carries the same system_fingerprint, whichever replica gave it.
+
+    Does not prove that every replica answered one of them. Would have caught a router with an old
+    replica, or one of another layout, behind it.
+    """
+    if live.fingerprint is None:
+        not_applicable("this vLLM, or its --fingerprint-mode, gives no fingerprint")
+    found = {answers.whole(request).get("system_fingerprint") for request in FINGERPRINTED}
+    expected = {live.fingerprint.text}
+    record_check(expected=sorted(expected), actual=sorted(map(str, found)))
+    assert found == expected, f"answers carry {found}, not {expected}"
+
+
+@check(6, inform=True)
+def test_routes_are_the_known_ones(server: Server, http: httpx.Client, judge: Judge) -> None:
+    """/openapi.json lists the routes that were seen of this version.
+
+    Does not prove that others are wrong: flags add some. Would have caught an upgrade that took a
+    route from clients, before they found out.
+    """
+    known = known_routes(server.version)
+    if known is None:
+        not_applicable(f"the routes of vLLM {server.version} were not looked at yet")
+    listed = {str(route) for route in routes(http.get("/openapi.json").json())}
+    problems = [f"{name} is new" for name in sorted(listed - known)]
+    problems += [f"{name} is gone" for name in sorted(known - listed)]
+    shown(judge, "routes", problems, "acceptance/conformance/routes.toml")
+
+
+@check(8)
+def test_load(http: httpx.Client, record_check: RecordCheck) -> None:
+    """/load tells a number of requests of an idle server: none. (vLLM 0.32 answers it whether the
+    load is tracked or not.)
+
+    Does not prove that it counts. Would have caught a load balancer fed by a counter that never
+    comes down.
+    """
+    answer = http.get("/load")
+    if answer.status_code == 404:
+        record_check(expected="none, or 0", actual="none")
+        return
+    told = answer.json().get("server_load") if answer.status_code == 200 else answer.status_code
+    record_check(expected="none, or 0", actual=told)
+    assert told == 0, f"/load tells {told} of an idle server"
+
+
+@check(87)
+def test_other_ways_to_chat(
+    deployment: Deployment, answers: Answers, record_check: RecordCheck
+) -> None:
+    """/v1/responses and /v1/messages answer a chat, each in its own form, and count_tokens counts
+    as the answer does.
+
+    Does not prove their streams or tools. Would have caught Anthropic's clients being billed by
+    another count than the one they asked for before.
+    """
+    beyond_simulation(deployment)
+    responded, told, counted = (answers.whole(r) for r in (RESPONSES, MESSAGES, COUNT))
+    problems = [f"/v1/responses has no {k}" for k in ("output", "usage") if not responded.get(k)]
+    problems += [f"/v1/messages has no {k}" for k in ("content", "usage") if not told.get(k)]
+    usage = told.get("usage") or {}
+    if counted.get("input_tokens") != usage.get("input_tokens"):
+        problems.append(f"count_tokens says {counted}, the answer {usage}")
+    if (responded.get("usage") or {}).get("input_tokens") != usage.get("input_tokens"):
+        problems.append(f"/v1/responses counts {responded.get('usage')}, /v1/messages {usage}")
+    specified(record_check, problems)

@@ -15,29 +15,50 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import openai
+import psutil
+from fake_vllm import MODEL
 from packaging.version import Version
 
 import suites.conformance
-from acceptance.deployments.load import load_deployments
-from acceptance.deployments.schema import Deployment, Profile
+from acceptance.deployments.load import load_deployments, with_options
+from acceptance.deployments.schema import Accepted, Deployment, Profile
+from acceptance.judging.judge import judge
 from acceptance.serving.differences import compare
 from acceptance.serving.facts import Experts, Facts
 from acceptance.serving.generation import headers
 from acceptance.serving.live import read_live
 from acceptance.serving.server import Server, Startup
+from suites.conformance.asking import Answers
 
 if TYPE_CHECKING:
     from fake_vllm import Twin
 
+    from acceptance.judging.judgement import Judgement, Limit, Measurement
     from acceptance.serving.custody import Custody
 
 Check = Callable[..., None]
 
 
+OPEN = {"/invocations": "the fake server's proxy blocks it"}
+
+
+class Held:
+    """As of a server in this process."""
+
+    exited = False
+
+    def processes(self) -> list[psutil.Process]:
+        own = psutil.Process()
+        return [own, *own.children(recursive=True)]
+
+
 @lru_cache
 def rehearsal() -> Deployment:
-    """The shipped rehearsal-tp-ep, which the fake server is a twin of."""
-    return load_deployments()["rehearsal-tp-ep"]
+    """The shipped rehearsal-tp-ep with all that can be asked of it, which the fake server is a twin
+    of."""
+    shipped = load_deployments()["rehearsal-tp-ep"]
+    asked = with_options(shipped, ["reasoning_parser=deepseek_r1", "tool_call_parser=deepseek_v3"])
+    return asked.model_copy(update={"model": MODEL, "accepted": Accepted(open_routes=OPEN)})
 
 
 def healthy_facts() -> Facts:
@@ -67,6 +88,8 @@ class World:
     log: Path | None = Path("server.log")
     launched: bool = True
     recorded: list[dict[str, Any]] = field(default_factory=list)
+    shown: list[Judgement] = field(default_factory=list)
+    kept: Answers | None = None
 
     @property
     def server(self) -> Server:
@@ -80,7 +103,7 @@ class World:
             version=Version("0.32.0"),
             vllm=None,
             log=self.log,
-            custody=cast("Custody", object()) if self.launched else None,
+            custody=cast("Custody", Held()) if self.launched else None,
             startup=Startup(facts=self.facts),
         )
 
@@ -90,6 +113,10 @@ class World:
         with ExitStack() as stack:
             makers: dict[str, Callable[[], Any]] = {
                 "server": lambda: server,
+                "deployment": lambda: self.deployment,
+                "live": lambda: read_live(server),
+                "answers": lambda: self._answers(server),
+                "judge": lambda: self._judge,
                 "http": lambda: stack.enter_context(self._client(headers(server))),
                 "keyless": lambda: stack.enter_context(self._client({})),
                 "openai_client": lambda: stack.enter_context(self._openai()),
@@ -100,6 +127,18 @@ class World:
             names = inspect.signature(check).parameters
             check(**{n: params[n] if n in params else makers[n]() for n in names})
 
+    def _answers(self, server: Server) -> Answers:
+        """The same for every check, as in a run."""
+        if self.kept is None:
+            client = self._client(headers(server))
+            self.kept = Answers(client, server, self.twin.max_model_len)
+        return self.kept
+
+    def close(self) -> None:
+        if self.kept is not None:
+            self.kept.client.close()
+        self.twin.stop()
+
     def _client(self, sent: dict[str, str]) -> httpx.Client:
         return httpx.Client(base_url=self.twin.url, headers=sent, timeout=10, verify=False)
 
@@ -109,6 +148,15 @@ class World:
 
     def _record(self, expected: Any, actual: Any, **evidence: Any) -> None:
         self.recorded.append({"expected": expected, "actual": actual, **evidence})
+
+    def _judge(
+        self,
+        *measurements: Measurement,
+        required: bool = True,
+        limit: Limit | None = None,
+        **conditions: Any,
+    ) -> None:
+        self.shown += [judge(one, limit, required=required) for one in measurements]
 
     def _comparisons(self, server: Server) -> dict[str, Any]:
         installed = server.version if self.launched else None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fake_engine import Generated, decode
+import fake_r1
+from fake_tokens import THINK_END, shown, spelled
 
 if TYPE_CHECKING:
+    from fake_engine import Generated
     from fake_vllm import Twin
 
 
@@ -21,7 +23,7 @@ def answer(twin: Twin, kind: str, body: dict[str, Any], made: list[Generated]) -
     answer = {
         **_head(twin, kind, "text_completion" if kind == "completion" else "chat.completion"),
         "choices": choices,
-        "system_fingerprint": twin.fingerprint,
+        "system_fingerprint": _fingerprint(twin),
         "usage": _usage(twin, made),
     }
     if kind == "chat" and body.get("return_token_ids"):
@@ -29,6 +31,12 @@ def answer(twin: Twin, kind: str, body: dict[str, Any], made: list[Generated]) -
     if "model-not-echoed" in breaks:
         answer["model"] = "other"
     return answer
+
+
+def _fingerprint(twin: Twin) -> str | None:
+    """A replica of another version has every other request."""
+    old = "two-fingerprints" in twin.breaks and twin.asked % 2
+    return "vllm-0.31.0-tp2-ep-0a1b2c3d" if old else twin.fingerprint
 
 
 def _choice(
@@ -45,17 +53,38 @@ def _choice(
         choice["token_ids"] = one.tokens
     if kind == "chat":
         role = "user" if "wrong-role" in breaks else "assistant"
-        choice["message"] = {"role": role, "content": one.shown or None, "reasoning": None}
+        parsed = fake_r1.parse(one.tokens, body, breaks)
+        choice["message"] = {
+            "role": role,
+            "content": parsed.content,
+            "reasoning": parsed.reasoning,
+            "tool_calls": parsed.calls,
+        }
+        if "old-reasoning-field" in breaks:
+            choice["message"]["reasoning_content"] = parsed.reasoning
+        if parsed.calls and "calls-say-stop" not in breaks:
+            choice["finish_reason"] = "tool_calls"
         if body.get("logprobs"):
             top = body.get("top_logprobs", 0)
+            ids = body.get("logprob_token_ids")
+            if ids:
+                top = len(ids) + (2 if "ids-not-listed" in breaks else 0)
             choice["logprobs"] = {"content": _scored_chat(twin, one.tokens, top)}
         return choice
     echo = body.get("echo") and "echo-dropped" not in breaks
-    choice["text"] = (decode(one.prompt) if echo else "") + one.shown
+    said = shown(one.prompt) if echo else ""
+    if "characters-lost" in breaks:
+        said = "".join(c if c.isascii() else "\ufffd" for c in said)
+    choice["text"] = said + one.shown
     if body.get("return_token_ids"):
         choice["prompt_token_ids"] = one.prompt
     if body.get("logprobs"):
-        choice["logprobs"] = _scored_completion(twin, one.tokens, body["logprobs"])
+        scored = [*one.prompt, *one.tokens] if echo else one.tokens
+        choice["logprobs"] = _scored_completion(twin, scored, body["logprobs"])
+        if echo:
+            choice["logprobs"]["token_logprobs"][0] = None
+        if "one-log-too-few" in breaks:
+            choice["logprobs"]["token_logprobs"].pop()
     if body.get("prompt_logprobs"):
         entries = [{str(token): {"logprob": -2.0}} for token in one.prompt[1:]]
         first: list[Any] = [] if "prompt-logprobs-shifted" in breaks else [None]
@@ -65,18 +94,20 @@ def _choice(
 
 def _top(twin: Twin, token: int, count: int) -> list[tuple[str, float]]:
     """Alternatives of one token, the chosen one first."""
-    breaks, head = twin.breaks, chr(token)
+    breaks, head = twin.breaks, spelled([token])
+    if not count and "logprobs-unasked" not in breaks:
+        return []
     others = [chr(0x41 + i) for i in range(count - 1)]
     values = [-0.5 - i for i in range(count)]
     if "logprobs-positive" in breaks:
-        values[0] = 0.25
+        values[:1] = [0.25]
     if "logprobs-over-one" in breaks:
         values = [-0.01] * count
     pairs = list(zip([head, *others], values, strict=True))
     if "logprobs-unsorted" in breaks:
         pairs[1:] = pairs[:0:-1]
     if "logprobs-not-greedy" in breaks:
-        pairs[0] = ("?", -0.4)
+        pairs[:1] = [("?", -0.4)]
     return pairs[:-1] if "logprobs-too-few" in breaks else pairs
 
 
@@ -85,9 +116,10 @@ def _scored_chat(twin: Twin, tokens: list[int], top: int) -> list[dict[str, Any]
     entries = []
     for token in tokens[: -1 if "logprobs-one-missing" in breaks else None]:
         pairs = _top(twin, token, top)
-        value = pairs[0][1] if pairs[0][0] == chr(token) else -0.5
-        shown = "x" if "bytes-of-another-token" in breaks else chr(token)
-        entry = {"token": chr(token), "logprob": value, "bytes": list(shown.encode())}
+        own = spelled([token])
+        value = pairs[0][1] if pairs and pairs[0][0] == own else -0.5
+        told = "x" if "bytes-of-another-token" in breaks else own
+        entry = {"token": own, "logprob": value, "bytes": list(told.encode())}
         entries.append({**entry, "top_logprobs": [{"token": t, "logprob": v} for t, v in pairs]})
     return entries
 
@@ -110,11 +142,15 @@ def _usage(twin: Twin, made: list[Generated]) -> dict[str, Any] | None:
     total = prompt + generated + ("total-off" in breaks)
     if "no-usage" in breaks:
         return None
-    return {
+    usage: dict[str, Any] = {
         "prompt_tokens": prompt,
         "completion_tokens": generated,
         "total_tokens": total,
     }
+    tokens = made[0].tokens
+    counts = THINK_END in tokens and "reasoning-uncounted" not in breaks
+    end = tokens.index(THINK_END) + 1 if counts else 0
+    return {**usage, "completion_tokens_details": {"reasoning_tokens": end}}
 
 
 def _head(twin: Twin, kind: str, name: str) -> dict[str, Any]:
@@ -140,12 +176,21 @@ def chunks(
             part["index"] = 0
     head = _head(twin, kind, name)
     chunks = [{**head, "choices": [part]} for part in parts]
+    chunks[-1]["system_fingerprint"] = twin.fingerprint
     if "two-ids" in breaks:
         chunks[-1]["id"] = "another"
     if "usage-in-every-chunk" in breaks:
         for chunk in chunks:
             chunk["usage"] = _usage(twin, made)
-    asked = (body.get("stream_options") or {}).get("include_usage")
+    options = body.get("stream_options") or {}
+    asked = options.get("include_usage")
+    if options.get("continuous_usage_stats") and "usage-not-continuous" not in breaks:
+        for number, chunk in enumerate(chunks):
+            usage = _usage(twin, made) or {}
+            counted = min(number, usage.get("completion_tokens", 0))
+            chunk["usage"] = {**usage, "completion_tokens": counted}
+        if "usage-shrinks" in breaks:
+            chunks[-1]["usage"]["completion_tokens"] = 0
     if asked and "no-usage-chunk" not in breaks:
         choices = parts[-1:] if "usage-chunk-has-choices" in breaks else []
         chunks.append({**head, "choices": choices, "usage": _usage(twin, made)})
@@ -156,31 +201,77 @@ def _deltas(
     twin: Twin, kind: str, body: dict[str, Any], one: Generated, index: int
 ) -> list[dict[str, Any]]:
     breaks = twin.breaks
-    shown = one.shown
-    if "stop-leaks" in breaks and one.stop_reason:
-        shown += one.stop_reason[:1]
-    if "stream-drops-a-token" in breaks:
-        shown = shown[:-1]
+    texts = _chat_deltas(one, body, breaks) if kind == "chat" else _texts(one, body, breaks)
     parts = []
-    for number, token in enumerate(one.tokens):
-        text = shown[number : number + 1]
+    for number, (token, said) in enumerate(zip(one.tokens, texts, strict=True)):
         last = number == len(one.tokens) - 1
-        if last:
-            text = shown[number:]
         ended = last or ("finishes-twice" in breaks and number == 0)
+        finish = one.finish_reason
+        if kind == "chat" and fake_r1.parse(one.tokens, body, breaks).calls:
+            finish = "tool_calls"
         part: dict[str, Any] = {
             "index": index,
-            "finish_reason": one.finish_reason if ended else None,
+            "finish_reason": finish if ended else None,
             "stop_reason": one.stop_reason if last else None,
+            **said,
         }
-        if kind == "chat":
-            field_name = "reasoning_content" if "text-in-old-field" in breaks else "content"
-            part["delta"] = {field_name: text}
-        else:
-            part["text"] = text
         if body.get("return_token_ids"):
             part["token_ids"] = [token]
         parts.append(part)
     if "delta-after-finish" in breaks:
         parts.append({**parts[-1], "finish_reason": None})
     return parts
+
+
+def _texts(one: Generated, body: dict[str, Any], breaks: set[str]) -> list[dict[str, Any]]:
+    """Of a completion: a character a token, the rest with the last."""
+    said = one.shown
+    if "stop-leaks" in breaks and isinstance(one.stop_reason, str):
+        said += one.stop_reason[:1]
+    if "stream-drops-a-token" in breaks:
+        said = said[:-1]
+    last = len(one.tokens) - 1
+    texts = [said[number : number + 1] for number in range(last)] + [said[last:]]
+    if body.get("echo"):
+        prompt = shown(one.prompt)
+        if "characters-lost-in-stream" in breaks:
+            prompt = "".join(c if c.isascii() else "\ufffd" for c in prompt)
+        texts[0] = prompt + texts[0]
+    return [{"text": text} for text in texts]
+
+
+def _chat_deltas(one: Generated, body: dict[str, Any], breaks: set[str]) -> list[dict[str, Any]]:
+    """What each token adds to what the parsers make of all before it."""
+    field = "reasoning_content" if "text-in-old-field" in breaks else "reasoning"
+    before, deltas = fake_r1.Parsed(None, None), []
+    for number in range(1, len(one.tokens) + 1):
+        now = fake_r1.parse(one.tokens[:number], body, breaks)
+        delta: dict[str, Any] = {}
+        if added := (now.reasoning or "")[len(before.reasoning or "") :]:
+            delta[field] = added
+        if added := (now.content or "")[len(before.content or "") :]:
+            delta["content"] = added
+        deltas.append({"delta": delta})
+        before = now
+    whole = fake_r1.parse(one.tokens, body, breaks)
+    if whole.calls:
+        deltas[-1]["delta"]["tool_calls"] = [
+            {"index": i, **call, "function": {**call["function"], "arguments": ""}}
+            for i, call in enumerate(whole.calls)
+        ] + [
+            {"index": i, "function": {"arguments": piece}}
+            for i, call in enumerate(whole.calls)
+            for piece in _pieces(call["function"]["arguments"], breaks)
+        ]
+    if "stream-drops-a-token" in breaks:
+        deltas[-2 if len(deltas) > 1 else -1]["delta"] = {}
+    if "thinks-after-content" in breaks and whole.content:
+        deltas[-1]["delta"]["reasoning"] = "and so on"
+    return deltas
+
+
+def _pieces(arguments: str, breaks: set[str]) -> list[str]:
+    half = len(arguments) // 2
+    if "streamed-arguments-cut" in breaks:
+        return [arguments[:half], arguments[half:-1]]
+    return [arguments[:half], arguments[half:]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fake_engine import VOCABULARY
+from fake_tokens import VOCABULARY
 
 RANGES = {
     "temperature": (0, 2),
@@ -29,7 +29,8 @@ def refuse(kind: str, body: Any, model: str, limit: int) -> tuple[int, str] | No
         low, high = RANGES.get(name, (None, None))
         if value is not None and low is not None and not low <= value <= high:
             return 400, f"{name} must be in [{low}, {high}], got {value}."
-    return _counts(body, limit) or (_chat(body) if kind == "chat" else _prompt(body))
+    counted = _counts(body, limit)
+    return counted or _extras(body) or (_chat(body) if kind == "chat" else _prompt(body))
 
 
 def too_long(prompt: list[int], limit: int) -> tuple[int, str] | None:
@@ -42,6 +43,8 @@ def too_long(prompt: list[int], limit: int) -> tuple[int, str] | None:
 
 def _counts(body: dict[str, Any], limit: int) -> tuple[int, str] | None:
     cap = body.get("max_completion_tokens") or body.get("max_tokens", 16)
+    if cap == 0 and body.get("echo"):
+        return None
     if cap < 1:
         return 400, f"max_tokens must be at least 1, got {cap}."
     if cap > limit:
@@ -52,6 +55,32 @@ def _counts(body: dict[str, Any], limit: int) -> tuple[int, str] | None:
         return 400, "n must be 1 when using greedy sampling"
     if "" in (body.get("stop") or ()):
         return 400, "stop cannot contain an empty string."
+    if len(body.get("stop") or ()) > 4:
+        return 400, "at most 4 stop strings"
+    return None
+
+
+def _extras(body: dict[str, Any]) -> tuple[int, str] | None:
+    """Constraints, tools and log-probabilities."""
+    if body.get("top_logprobs") and not body.get("logprobs"):
+        return 400, "when using `top_logprobs`, `logprobs` must be set to true."
+    if body.get("prompt_logprobs") and body.get("stream"):
+        return 400, "`prompt_logprobs` are not available when `stream=True`."
+    form = (body.get("response_format") or {}).get("type", "text")
+    if form not in ("text", "json_schema", "json_object"):
+        return 400, f"Input tag '{form}' does not match any of the expected tags"
+    bound = body.get("structured_outputs")
+    if bound is not None:
+        kinds = [kind for kind in ("json", "regex", "choice", "grammar") if kind in bound]
+        if len(kinds) != 1:
+            return 400, "You can only use one kind of structured outputs constraint"
+        if bound[kinds[0]] in ("(", {"type": "no such type"}, 7, "root ::= (", []):
+            return 400, f"{bound[kinds[0]]} is no {kinds[0]}"
+    tools = body.get("tools")
+    if tools == [] or (tools is not None and not isinstance(tools, list)):
+        return 400, "tools should be a list of at least one"
+    if body.get("tool_choice", "none") != "none" and not tools:
+        return 400, "When using `tool_choice`, `tools` must be set."
     return None
 
 
@@ -61,7 +90,7 @@ def _chat(body: dict[str, Any]) -> tuple[int, str] | None:
         return 400, "messages: a list with at least one message"
     if any("role" not in message for message in messages):
         return 400, "role: Field required"
-    if any(not isinstance(message["content"], str) for message in messages):
+    if any(not isinstance(message.get("content") or "", str) for message in messages):
         return 400, "this is not a multimodal model"
     return None
 

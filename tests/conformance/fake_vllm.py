@@ -11,16 +11,23 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import fake_r1
 import fake_refusals
 from fake_answers import answer, chunks
-from fake_engine import Generated, encode, generate, render
+from fake_engine import Generated, cap_of, generate
+from fake_load import Load, hold
+from fake_tokens import encode, render, spelled
+from packaging.version import Version
+
+from acceptance.conformance.routes import known_routes
 
 GUARDED = ("/v1", "/v2", "/inference", "/cohere")
 OPEN_GETS = ("/health", "/version", "/metrics", "/load")
+MODEL = "generated/DeepSeek-R1-in-small"
 GETS = (*OPEN_GETS, "/v1/models", "/v1/responses/{response_id}")
 POSTS = (
     *("/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/messages/count_tokens"),
-    *("/v1/responses", "/tokenize", "/invocations"),
+    *("/v1/responses", "/tokenize", "/detokenize", "/invocations"),
 )
 ENGINE_METRICS = (
     *("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"),
@@ -29,6 +36,11 @@ ENGINE_METRICS = (
     *("time_to_first_token_seconds_count", "inter_token_latency_seconds_count"),
     "e2e_request_latency_seconds_count",
 )
+PROMPT_SCHEMA = {
+    "type": "object",
+    "properties": {"model": {"type": "string"}, "prompt": {"type": "string", "minLength": 1}},
+    "required": ["model", "prompt"],
+}
 CACHE = {
     "enable_prefix_caching": "False",
     "cache_dtype": "auto",
@@ -42,7 +54,7 @@ CACHE = {
 class Twin:
     """What is served. breaks: words, each of which breaks one thing."""
 
-    model: str = "generated/deepseek-v3-tiny"
+    model: str = MODEL
     key: str = "the-key"
     version: str = "0.32.0"
     fingerprint: str | None = "vllm-0.32.0-tp2-ep-6ec0ee58"
@@ -51,6 +63,8 @@ class Twin:
     models: list[str] = field(default_factory=list)
     breaks: set[str] = field(default_factory=set)
     refused: int = 0
+    asked: int = 0
+    load: Load = field(default_factory=Load)
     url: str = ""
 
     def start(self) -> None:
@@ -94,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
             case "/metrics":
                 self._send(200, self._metrics().encode(), "text/plain; version=1.0.0")
             case "/load":
-                self._json(200, {"server_load": 0})
+                self._json(200, {"server_load": 3 if "load-stays" in twin.breaks else 0})
             case "/openapi.json":
                 self._json(200, self._openapi())
             case "/v1/models":
@@ -102,12 +116,25 @@ class Handler(BaseHTTPRequestHandler):
                 length = None if "length-not-told" in twin.breaks else twin.max_model_len
                 card = {"object": "model", "root": "tiny", "max_model_len": length}
                 self._json(200, {"object": "list", "data": [{"id": n, **card} for n in names]})
+            case "/v1/responses/no-such-id":
+                self._json(404, {"error": {"message": "no response", "code": 404}})
             case "/server_info" if "admin-route" in twin.breaks:
                 self._json(200, {"vllm_config": ""})
             case _:
                 self._json(404, {"detail": "Not Found"})
 
     def do_POST(self) -> None:
+        try:
+            self._post()
+        except (ValueError, LookupError, TypeError, AttributeError):
+            crashes = "dies-of-odd-input" in self.twin.breaks
+            error = {"message": "EngineDeadError" if crashes else "no such request", "code": 400}
+            if crashes:
+                self.twin.refused += 1
+                self.twin.breaks.add("dies-of-bad-input")
+            self._json(500 if crashes else 400, {"error": error})
+
+    def _post(self) -> None:
         length = int(self.headers.get("content-length") or 0)
         raw = self.rfile.read(length)
         if self._locked_out():
@@ -118,13 +145,35 @@ class Handler(BaseHTTPRequestHandler):
             body = json.loads(raw)
             tokens = self._prompt(body, tokenizing=True)
             self._json(200, {"count": len(tokens), "tokens": tokens})
+        elif self.path == "/detokenize":
+            told = spelled(json.loads(raw)["tokens"])
+            self._json(200, {"prompt": told[1:] if "detokenize-cuts" in self.twin.breaks else told})
+        elif self.path == "/invocations":
+            self._complete("chat", raw)
         elif self.path in POSTS:
-            body = json.loads(raw)
-            self._json(200 if body.get("model") else 400, {})
+            self._other(self.path, json.loads(raw))
         elif "embeddings-500" in self.twin.breaks:
             self._json(500, {"error": {"message": "", "code": 500}})
         else:
             self._json(404, {"detail": "Not Found"})
+
+    def do_OPTIONS(self) -> None:
+        trusting = "trusts-everybody" in self.twin.breaks
+        self.send_response(200)
+        self.send_header("Access-Control-Allow-Credentials", "true" if trusting else "false")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _other(self, path: str, body: dict[str, Any]) -> None:
+        if not body.get("model"):
+            return self._json(400, {})
+        count = 7 + ("counts-otherwise" in self.twin.breaks and "count" in path)
+        usage = {"input_tokens": count, "output_tokens": 2}
+        said = [{"type": "text", "text": "Hello."}]
+        told: dict[str, Any] = {"output": said, "usage": usage}
+        if "messages" in path:
+            told = {"input_tokens": count} if "count" in path else {"content": said, "usage": usage}
+        return self._json(200, told)
 
     def _locked_out(self) -> bool:
         twin = self.twin
@@ -142,6 +191,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _complete(self, kind: str, raw: bytes) -> None:
         twin = self.twin
+        if "dies-of-load" in twin.breaks and twin.load.held > 3:
+            return self._json(500, {"error": {"message": "EngineDeadError", "code": 500}})
         if twin.refused and "dies-of-bad-input" in twin.breaks:
             return self._json(500, {"error": {"message": "EngineDeadError", "code": 500}})
         try:
@@ -163,24 +214,53 @@ class Handler(BaseHTTPRequestHandler):
             return self._refuse(status, "Too long." if unnamed else message)
         wanted = 1 if "n-ignored" in twin.breaks else body.get("n", 1)
         count = wanted * len(prompts)
-        made = [generate(prompts[i // wanted], body, i % wanted, twin.breaks) for i in range(count)]
+        if self._held(body, prompts[0], count):
+            return None
+        script = fake_r1.script(body, twin.breaks) if kind == "chat" else None
+        made = [
+            generate(prompts[i // wanted], body, i % wanted, twin.breaks, script)
+            for i in range(count)
+        ]
+        twin.asked += 1
+        if "counts-nothing" not in twin.breaks:
+            twin.load.book(len(prompts[0]), sum(len(one.tokens) for one in made))
+        if self._tools_refused(body):
+            return self._refuse(400, '"auto" tool choice requires --enable-auto-tool-choice')
+        if "busy" in twin.breaks and wanted > 50:
+            return self._refuse(429, "Too many requests")
         if body.get("stream"):
             return self._stream(kind, body, made)
         return self._json(200, answer(self.twin, kind, body, made))
 
+    def _held(self, body: dict[str, Any], prompt: list[int], sequences: int) -> bool:
+        """Whether the client left before there was anything to answer."""
+        long = cap_of(body, set()) > 1000 or len(prompt) > 2000 or cap_of(body, set()) == 200
+        if not (long and body.get("ignore_eos")):
+            return False
+        if body.get("stream"):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+        keeps = "keeps-the-dead" in self.twin.breaks
+        hold(self.twin.load, sequences, self.connection, 5.0, keeps=keeps)
+        self.close_connection = True
+        return True
+
     def _refusal(self, kind: str, text: str) -> tuple[int, str] | None:
         if not self.headers.get("content-type", "").startswith("application/json"):
             return 400, "Unsupported Media Type"
+        if "errors-leak" in self.twin.breaks and '"messages":[]' in text:
+            return 400, "ValueError in /usr/lib/python3/vllm/serving.py"
         try:
             body = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return 400, "JSON decode error"
         return fake_refusals.refuse(kind, body, self.twin.model, self.twin.max_model_len)
 
     def _refuse(self, status: int, message: str, *, plain: bool = False) -> None:
         breaks = self.twin.breaks
         if "slow-refusals" in breaks:
-            time.sleep(0.1)
+            time.sleep(0.04)
         if "refusals-are-pages" in breaks:
             return self._send(status, b"<html>Bad Request</html>", "text/html")
         if "accepts-anything" in breaks:
@@ -202,7 +282,7 @@ class Handler(BaseHTTPRequestHandler):
     def _prompt(self, body: dict[str, Any], *, tokenizing: bool = False) -> list[int]:
         breaks = self.twin.breaks
         if "messages" in body:
-            tokens = render(body["messages"])
+            tokens = render(body, thinks=True, breaks=breaks)
             return tokens[1:] if "renders-otherwise" in breaks and tokenizing else tokens
         prompt: str | list[int] = body["prompt"]
         if isinstance(prompt, str):
@@ -210,8 +290,13 @@ class Handler(BaseHTTPRequestHandler):
             return [0, *encode(prompt)] if twice else encode(prompt)
         return prompt[:100] if "prompt-cut" in breaks else prompt
 
+    def _tools_refused(self, body: dict[str, Any]) -> bool:
+        return "tools-refused" in self.twin.breaks and bool(body.get("tools"))
+
     def _stream(self, kind: str, body: dict[str, Any], made: list[Generated]) -> None:
         breaks = self.twin.breaks
+        if "stream-is-refused" in breaks:
+            return self._refuse(400, "no streams")
         self.send_response(200)
         html = "stream-is-a-page" in breaks
         self.send_header(
@@ -224,7 +309,7 @@ class Handler(BaseHTTPRequestHandler):
             self._chunk(f"data: {events[0]}\n\n".encode())
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
-            return
+            return None
         if "stream-not-json" in breaks:
             events[1] = "oops"
         if "stream-error" in breaks:
@@ -236,9 +321,11 @@ class Handler(BaseHTTPRequestHandler):
         wire = "".join(f"data: {event}\n\n" for event in events).encode()
         if "last-event-unfinished" in breaks:
             wire = wire[:-1]
+        if "bytes-are-no-text" in breaks:
+            wire = wire.replace(b'"id"', b'"id\xff"', 1)
         for start in range(0, len(wire), 97):  # cuts events anywhere, as a network does
             self._chunk(wire[start : start + 97])
-        self._chunk(b"")
+        return self._chunk(b"")
 
     def _metrics(self) -> str:
         twin, lines = self.twin, []
@@ -246,18 +333,39 @@ class Handler(BaseHTTPRequestHandler):
             labels = ",".join(f'{k}="{v}"' for k, v in {**cache, "engine": number}.items())
             lines.append(f"vllm:cache_config_info{{{labels}}} 1.0")
             names = ENGINE_METRICS[1:] if "metric-missing" in twin.breaks else ENGINE_METRICS
-            lines += [f'vllm:{name}{{engine="{number}"}} 0.0' for name in names]
+            values = self._values() if not ("idle-engine" in twin.breaks and number) else {}
+            lines += [
+                f'vllm:{name}{{engine="{number}"}} {float(values.get(name, 0))}' for name in names
+            ]
         return "\n".join(lines) + "\n"
 
+    def _values(self) -> dict[str, int]:
+        load = self.twin.load
+        return {
+            "num_requests_running": load.running,
+            "num_requests_waiting": load.waiting,
+            "generation_tokens_total": load.tokens,
+            "prompt_tokens_total": load.prompts,
+            "request_success_total": load.finished,
+        }
+
     def _openapi(self) -> dict[str, Any]:
-        paths: dict[str, Any] = {path: {"get": {}} for path in GETS}
-        for path in POSTS:
-            paths.setdefault(path, {})["post"] = {}
-        if "new-open-route" in self.twin.breaks:
-            paths["/backdoor"] = {"post": {}}
-        if "admin-route" in self.twin.breaks:
-            paths["/sleep"] = {"post": {}}
-        return {"paths": paths}
+        breaks, paths = self.twin.breaks, {}
+        known = set(known_routes(Version("0.32.0")) or ())
+        if "route-gone" in breaks:
+            known.remove("POST /v1/responses")
+        if "new-open-route" in breaks:
+            known.add("POST /backdoor")
+        if "admin-route" in breaks:
+            known.add("POST /sleep")
+        for name in known:
+            method, path = name.split(" ")
+            operation: dict[str, Any] = {"responses": {"200": {"description": ""}}}
+            if path in ("/v1/completions", "/tokenize"):
+                content = {"application/json": {"schema": PROMPT_SCHEMA}}
+                operation["requestBody"] = {"required": True, "content": content}
+            paths.setdefault(path, {})[method.lower()] = operation
+        return {"openapi": "3.1.0", "info": {"title": "twin", "version": "1"}, "paths": paths}
 
     def _chunk(self, piece: bytes) -> None:
         self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")

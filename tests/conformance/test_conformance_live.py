@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conformance_world import World, checks, name_of
-from fake_vllm import CACHE
+from fake_vllm import CACHE, MODEL
 from packaging.version import Version
 
 from acceptance.deployments.load import load_deployments, with_options
@@ -99,7 +99,7 @@ CASES = (
     Case(
         config.test_served_models,
         "one beside it",
-        _set("models", ["generated/deepseek-v3-tiny", "adapter"]),
+        _set("models", [MODEL, "adapter"]),
     ),
     Case(config.test_max_model_len, "shorter", _set("max_model_len", 1024)),
     Case(config.test_max_model_len, "not told", lambda w: w.twin.breaks.add("length-not-told")),

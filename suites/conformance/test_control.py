@@ -1,0 +1,178 @@
+"""What steers the choice of tokens: forced, forbidden, and the model's own defaults."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from acceptance.conformance.answers import read_answer
+from acceptance.conformance.bodies import COMPLETIONS, completion
+from acceptance.conformance.said import Said, said
+from fixtures.judging import not_applicable
+from suites.checklist import check
+from suites.conformance.asking import Requests
+from suites.conformance.holding import beyond_simulation, specified
+from suites.conformance.test_usage import tokenized
+
+if TYPE_CHECKING:
+    from acceptance.deployments.schema import Deployment
+    from acceptance.serving.server import Server
+    from fixtures.judging import RecordCheck
+    from suites.conformance.asking import Answers
+
+LENGTH = 6  # tokens
+MOST = 100  # the largest logit_bias
+DEEPSEEK_R1 = {"temperature": 0.6, "top_p": 0.95}  # its generation_config.json
+VLLM = {"temperature": 1.0, "top_p": 1.0}  # what vLLM takes where a model says nothing
+SEEDS = (11, 12, 13)
+
+TOGETHER = Requests()
+FREE = TOGETHER.whole("completion", max_tokens=LENGTH, ignore_eos=True, return_token_ids=True)
+
+
+@dataclass(frozen=True)
+class Steered:
+    """One greedy answer, and those that a list forces or forbids. wanted, unwanted: token ids;
+    word: the text of the unwanted one."""
+
+    free: Said
+    wanted: int
+    unwanted: int
+    word: str
+    forced: Said
+    forbidden: Said
+    allowed: Said
+    without_word: Said
+
+
+@check(28)
+def test_logit_bias_forces(
+    deployment: Deployment, answers: Answers, record_check: RecordCheck
+) -> None:
+    """A logit_bias of 100 makes every token the wanted one.
+
+    Does not prove small biases. Would have caught a bias that is taken for text completions and
+    lost on the way to the engine.
+    """
+    beyond_simulation(deployment)
+    found = answers.once(_steered)
+    specified(record_check, _only(found.forced, {found.wanted}))
+
+
+@check(28)
+def test_logit_bias_forbids(
+    deployment: Deployment, answers: Answers, record_check: RecordCheck
+) -> None:
+    """A logit_bias of -100 keeps out the token that greedy decoding would have chosen first.
+
+    Does not prove it of a token that another one spells. Would have caught a sign lost on the way.
+    """
+    beyond_simulation(deployment)
+    found = answers.once(_steered)
+    specified(record_check, _none(found.forbidden, found.unwanted))
+
+
+@check(28)
+def test_allowed_token_ids(
+    deployment: Deployment, answers: Answers, record_check: RecordCheck
+) -> None:
+    """With allowed_token_ids nothing else is generated.
+
+    Does not prove it together with a grammar. Would have caught a classifier over two tokens that
+    answered with a third.
+    """
+    beyond_simulation(deployment)
+    found = answers.once(_steered)
+    specified(record_check, _only(found.allowed, {found.wanted}))
+
+
+@check(28)
+def test_bad_words(deployment: Deployment, answers: Answers, record_check: RecordCheck) -> None:
+    """A word of bad_words, which greedy decoding would have said, is not said.
+
+    Does not prove it of other spellings. Would have caught a filter that was accepted and had no
+    effect.
+    """
+    beyond_simulation(deployment)
+    found = answers.once(_steered)
+    if not found.word.strip():
+        not_applicable(f"the first token is {found.word!r}: no word to forbid")
+    specified(record_check, _none(found.without_word, found.unwanted))
+
+
+@check(34)
+def test_sampling_defaults(
+    server: Server, deployment: Deployment, answers: Answers, record_check: RecordCheck
+) -> None:
+    """A request without temperature and top_p is sampled as the model's generation_config.json
+    says (R1: 0.6 and 0.95), told by seeds: the same text as with those numbers in the request.
+
+    Does not prove that these are good for a task. Would have caught --generation-config vllm, with
+    which R1 is sampled at 1.0 and loops or rambles.
+    """
+    beyond_simulation(deployment)
+    intended = _intended(server)
+    plain, explicit, hot = (_sampled(answers, changes) for changes in ({}, intended, VLLM))
+    problems = []
+    if plain != explicit:
+        problems.append(f"without parameters {plain}, with {intended} {explicit}")
+    if plain == hot != explicit:
+        problems.append(f"as with {VLLM}")
+    record_check(expected=explicit, actual=plain, intended=intended, seeds=SEEDS)
+    assert not problems, "; ".join(problems)
+
+
+def _only(one: Said, allowed: set[int]) -> list[str]:
+    others = sorted(set(one.tokens) - allowed)
+    problems = [f"tokens {others} besides {sorted(allowed)}"] if others else []
+    return problems if one.tokens else ["no token ids"]
+
+
+def _none(one: Said, forbidden: int) -> list[str]:
+    if not one.tokens:
+        return ["no token ids"]
+    return [f"token {forbidden} in {one.tokens}"] if forbidden in one.tokens else []
+
+
+def _steered(answers: Answers) -> Steered:
+    free = said(answers.whole(FREE))
+    unwanted = free.tokens[0]
+    wanted = tokenized(answers, {"model": answers.model, "prompt": " sea"})[-1]
+    if wanted == unwanted:
+        wanted = tokenized(answers, {"model": answers.model, "prompt": " land"})[-1]
+    asked = {"model": answers.model, "tokens": [unwanted]}
+    word = read_answer(answers.client.post("/detokenize", json=asked))["prompt"]
+    bodies: list[dict[str, Any]] = [
+        {"logit_bias": {str(wanted): MOST}},
+        {"logit_bias": {str(unwanted): -MOST}},
+        {"allowed_token_ids": [wanted]},
+        {"bad_words": [word.strip() or " "]},
+    ]
+    fixed: dict[str, Any] = {"max_tokens": LENGTH, "ignore_eos": True, "return_token_ids": True}
+    posts = [(COMPLETIONS, completion(answers.model, **fixed, **changes)) for changes in bodies]
+    said_by = [said(read_answer(answer)) for answer in answers.now(posts)]
+    return Steered(free, wanted, unwanted, word, *said_by)
+
+
+def _intended(server: Server) -> dict[str, float]:
+    """From the file beside the weights; R1's own where they are R1's."""
+    file = Path(server.model_path) / "generation_config.json"
+    if file.is_file():
+        told = json.loads(file.read_text(encoding="utf-8"))
+        return {name: told.get(name, usual) for name, usual in VLLM.items()}
+    if "deepseek-r1" not in server.deployment.model.lower():
+        not_applicable(f"what {server.deployment.model} intends is in a file out of reach")
+    return DEEPSEEK_R1
+
+
+def _sampled(answers: Answers, changes: dict[str, float]) -> list[str]:
+    """What every seed says."""
+    texts = []
+    for seed in SEEDS:
+        fixed: dict[str, Any] = {"max_tokens": LENGTH, "ignore_eos": True, "seed": seed}
+        steered: dict[str, Any] = {"temperature": None, "top_p": None, **changes}
+        asked = completion(answers.model, **fixed, **steered)
+        texts.append(said(read_answer(answers.client.post(COMPLETIONS, json=asked))).text)
+    return texts

@@ -1,0 +1,248 @@
+"""Tool calls: parsed, complete, and nothing of their raw form left for people to read."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from acceptance.conformance.answers import read_answer
+from acceptance.conformance.reasoning import RAW, mark_problems, order_problems
+from acceptance.conformance.said import said, said_in
+from acceptance.conformance.tools import call_problems, calls_in, same_calls, streamed_calls
+from acceptance.judging.judgement import Measurement
+from acceptance.rehearsal.tasks import Call, is_right
+from fixtures.judging import not_applicable
+from suites.checklist import check
+from suites.conformance.asking import Requests
+from suites.conformance.holding import needs_reasoning, needs_tools, specified
+from suites.conformance.tasks import CALLS, PLAIN, asked
+from suites.conformance.test_usage import prompt_ids
+
+if TYPE_CHECKING:
+    from acceptance.deployments.schema import Deployment
+    from fixtures.judging import Judge, RecordCheck
+    from suites.conformance.asking import Answers
+
+FIRST = CALLS[0]
+OFFERED = [dict(tool) for tool in FIRST.tools]
+NAMED = {"type": "function", "function": {"name": FIRST.tools[0]["function"]["name"]}}
+ARGUMENTS = dict(FIRST.call.arguments) if FIRST.call else {}
+CALLED = {
+    "id": "call_1",
+    "type": "function",
+    "function": {"name": FIRST.call.name if FIRST.call else "", "arguments": json.dumps(ARGUMENTS)},
+}
+RESULT = "It is sunny there."
+HISTORY = [
+    {"role": "user", "content": FIRST.prompt},
+    {"role": "assistant", "content": None, "tool_calls": [CALLED]},
+    {"role": "tool", "tool_call_id": "call_1", "content": RESULT},
+]
+TWICE = [{"role": "user", "content": f"{FIRST.prompt} {CALLS[1].prompt}"}]
+BOTH = [
+    dict(tool)
+    for tool in {t["function"]["name"]: t for t in (*FIRST.tools, *CALLS[1].tools)}.values()
+]
+
+TOGETHER = Requests()
+CALLING = [(task, TOGETHER.whole("chat", **asked(task))) for task in CALLS]
+REQUIRED = TOGETHER.whole("chat", **asked(FIRST, tool_choice="required"))
+BY_NAME = TOGETHER.whole("chat", **asked(FIRST, tool_choice=NAMED))
+FORBIDDEN = TOGETHER.whole("chat", **asked(FIRST, tool_choice="none"))
+NEEDLESS = [
+    (t, TOGETHER.whole("chat", **asked(t, tools=OFFERED, tool_choice="auto"))) for t in PLAIN[-4:]
+]
+SEVERAL = TOGETHER.whole("chat", **asked(FIRST, messages=TWICE, tools=BOTH))
+SHORT = Requests()
+OFFERED_ONLY = SHORT.whole("chat", tools=OFFERED, tool_choice="auto", max_tokens=2)
+AFTER_RESULT = SHORT.whole(
+    "chat", messages=HISTORY, tools=OFFERED, max_tokens=4, return_token_ids=True
+)
+COMPARED = Requests(alone=True)
+WHOLE = COMPARED.whole("chat", **asked(FIRST))
+STREAMED = COMPARED.stream("chat", **asked(FIRST))
+
+
+@check(58)
+def test_tools_are_taken(
+    deployment: Deployment, answers: Answers, record_check: RecordCheck
+) -> None:
+    """A request that offers tools and leaves the choice to the model is answered.
+
+    Does not prove that a call would be parsed. Would have caught a deployment that says it has a
+    parser of tool calls, on a server started without --enable-auto-tool-choice.
+    """
+    needs_tools(deployment)
+    answer = answers.response(OFFERED_ONLY)
+    told = "answered" if answer.status_code == 200 else f"HTTP {answer.status_code}: {answer.text}"
+    record_check(expected="answered", actual=told)
+    assert told == "answered", told
+
+
+@check(58)
+def test_calls_are_parsed(
+    deployment: Deployment, answers: Answers, record_check: RecordCheck
+) -> None:
+    """Where the model calls a tool, the call has an id of its own, names an offered tool, brings
+    arguments of its schema, and the answer says tool_calls.
+
+    Does not prove that it is the right tool (see test_right_tool). Would have caught calls left as
+    text, and finish_reason stop beside a call, which agents take for the end.
+    """
+    needs_tools(deployment, trained=True)
+    problems = []
+    for task, request in CALLING:
+        answer = answers.whole(request)
+        problems += [f"{task.prompt!r}: {p}" for p in call_problems(calls_in(answer), task.tools)]
+        if said(answer).finish_reason != "tool_calls":
+            problems.append(f"{task.prompt!r}: finished by {said(answer).finish_reason!r}")
+    ids = [call.get("id") for _, request in CALLING for call in calls_in(answers.whole(request))]
+    if len(set(ids)) < len(ids):
+        problems.append(f"ids come twice: {ids}")
+    specified(record_check, problems)
+
+
+@check(59)
+def test_streamed_calls(
+    deployment: Deployment, answers: Answers, record_check: RecordCheck
+) -> None:
+    """Streamed pieces of arguments make up JSON of the schema, and the whole answer's call wherever
+    both generated the same tokens.
+
+    Does not prove it for tokens that differ from run to run. Would have caught arguments without
+    their closing brace, which no client can parse.
+    """
+    needs_tools(deployment, trained=True)
+    stream, whole = answers.streamed(STREAMED), answers.whole(WHOLE)
+    calls = streamed_calls(stream)
+    problems = call_problems(calls, FIRST.tools)
+    if said_in(stream).tokens == said(whole).tokens and not same_calls(calls, calls_in(whole)):
+        problems.append(f"streamed {calls}, whole {calls_in(whole)}")
+    specified(record_check, problems)
+
+
+@check(60)
+def test_tool_choice(deployment: Deployment, answers: Answers, record_check: RecordCheck) -> None:
+    """required calls some tool, a name calls that one, none calls nothing.
+
+    Does not prove the arguments right. Would have caught a choice that is taken and ignored.
+    """
+    needs_tools(deployment, trained=True)
+    required, named = (calls_in(answers.whole(r)) for r in (REQUIRED, BY_NAME))
+    problems = [f"required: {p}" for p in call_problems(required, FIRST.tools)]
+    wanted = FIRST.tools[0]["function"]["name"]
+    problems += [f"named: {p}" for p in call_problems(named, FIRST.tools[:1])]
+    if {call["function"].get("name") for call in named} - {wanted}:
+        problems.append(f"named {wanted}, called {named}")
+    if forbidden := calls_in(answers.whole(FORBIDDEN)):
+        problems.append(f"none: called {forbidden}")
+    specified(record_check, problems)
+
+
+@check(61)
+def test_several_calls(deployment: Deployment, answers: Answers, record_check: RecordCheck) -> None:
+    """Where the model calls several tools in one answer, each call is complete and has its own id.
+
+    Does not prove that a model calls several when it should; one that called once has shown
+    nothing. Would have caught two calls run together into one.
+    """
+    needs_tools(deployment, trained=True)
+    calls = calls_in(answers.whole(SEVERAL))
+    if len(calls) < 2:
+        not_applicable(f"the model made {len(calls)} calls where two were asked for")
+    specified(record_check, call_problems(calls, BOTH))
+
+
+@check(62)
+def test_result_is_taken(
+    deployment: Deployment, answers: Answers, record_check: RecordCheck
+) -> None:
+    """A turn that brings a tool's result is answered, and the prompt holds call and result.
+
+    Does not prove that the answer uses it. Would have caught a template that drops results, so
+    that agents ask for the same again and again.
+    """
+    needs_tools(deployment)
+    answer = answers.whole(AFTER_RESULT)
+    ids = prompt_ids(answer) or []
+    asked_for = {"model": answers.model, "tokens": ids}
+    prompt = read_answer(answers.client.post("/detokenize", json=asked_for))["prompt"]
+    name = CALLED["function"]["name"]  # type: ignore[index]
+    problems = [f"{part!r} is not in the prompt" for part in (RESULT, name) if part not in prompt]
+    specified(record_check, problems)
+
+
+@check(63)
+def test_no_raw_tool_token(
+    deployment: Deployment, answers: Answers, record_check: RecordCheck
+) -> None:
+    """Nothing of a call's raw form is in content or reasoning, nor in a stream's.
+
+    Does not prove it of calls that are cut off. Would have caught <｜tool▁calls▁begin｜> shown to
+    people where a parser gave up half-way.
+    """
+    needs_tools(deployment, trained=True)
+    found = [said(answers.whole(request)) for _, request in CALLING]
+    found.append(said_in(answers.streamed(STREAMED)))
+    problems = [p for one in found for p in mark_problems(one) if any(raw in p for raw in RAW)]
+    specified(record_check, problems)
+
+
+@check(64, inform=True)
+def test_right_tool(deployment: Deployment, answers: Answers, judge: Judge) -> None:
+    """Shows how often the right tool is called with the right arguments, and how well calls and no
+    calls come where they should (F1).
+
+    Does not prove a rate: a few tasks have a wide interval. Would have caught a model served in a
+    form in which it calls at random; K2's own API agrees with itself at an F1 of 0.76 to 0.84.
+    """
+    needs_tools(deployment, trained=True)
+    called = [(task, calls_in(answers.whole(request))) for task, request in CALLING]
+    needless = sum(bool(calls_in(answers.whole(request))) for _, request in NEEDLESS)
+    hits = sum(bool(calls) for _, calls in called)
+    right = sum(is_right(task, "", _plain(calls)) for task, calls in called)
+    evidence = {"asked": len(called), "called": hits, "called in vain": needless}
+    misses = len(called) - hits
+    judge(
+        Measurement(name="tool_trigger_f1", value=_f1(hits, needless, misses), evidence=evidence),
+        Measurement(name="right_calls", value=right / len(called), evidence=evidence),
+        required=False,
+    )
+
+
+@check(65)
+def test_tools_and_reasoning(
+    deployment: Deployment, answers: Answers, record_check: RecordCheck
+) -> None:
+    """An answer may think and then call: reasoning is there, the call is there, each in its place,
+    whole and streamed.
+
+    Does not prove that thinking helps. Would have caught vLLM's two parsers each taking the other's
+    text: a call within the reasoning is none.
+    """
+    needs_tools(deployment, trained=True)
+    needs_reasoning(deployment, trained=True)
+    problems = []
+    for task, request in CALLING:
+        answer = answers.whole(request)
+        one = said(answer)
+        if not (one.reasoning.strip() and calls_in(answer)):
+            problems.append(f"{task.prompt!r}: reasoning {one.reasoning!r}, {calls_in(answer)}")
+        problems += mark_problems(one)
+    problems += order_problems(answers.streamed(STREAMED))
+    specified(record_check, problems)
+
+
+def _plain(calls: list[dict[str, Any]]) -> list[Call]:
+    plain = []
+    for call in calls:
+        try:
+            arguments = json.loads(call["function"]["arguments"])
+        except ValueError:
+            arguments = {}
+        plain.append(Call(call["function"].get("name", ""), arguments))
+    return plain
+
+
+def _f1(hits: int, needless: int, misses: int) -> float:
+    return 2 * hits / (2 * hits + needless + misses) if hits else 0.0
