@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,6 @@ from fixtures.selection import SELECTION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 PROMPTS = {"p": [0, *range(6, 40)]}
 BINDING = Binding("checkpoint", "tokenizer", "texts")
@@ -157,7 +157,12 @@ def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
             name="d", model="a/model", layout=SimpleNamespace(label="tp8+ep")
         )
         option = SimpleNamespace(
-            golden=tmp_path / "golden.json", waive=list(waived), base_url="http://x"
+            golden=tmp_path / "golden.json",
+            waive=list(waived),
+            base_url="http://x",
+            accuracy=[],
+            accuracy_data=None,
+            accuracy_against=None,
         )
         config: Any = SimpleNamespace(option=option, stash=pytest.Stash())
         config.stash[RUN] = None
@@ -181,6 +186,25 @@ def test_a_checkpoint_out_of_sight_is_waived_by_name_alone(configure: Any) -> No
     with pytest.raises(pytest.UsageError, match="not on this host"):
         configure(golden(), None)
     assert configure(golden(), None, "checkpoint") is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"accuracy": ["gsm9k"]}, "no benchmark is called gsm9k"),
+        ({"accuracy_data": Path("/nowhere")}, "/nowhere is no folder"),
+        ({"accuracy_against": Path("/nowhere")}, "/nowhere is no folder"),
+    ],
+)
+def test_what_cannot_be_asked_stops_the_run(asked: dict[str, Any], told: str) -> None:
+    usual = {"golden": None, "accuracy": [], "accuracy_data": None, "accuracy_against": None}
+    config: Any = SimpleNamespace(
+        option=SimpleNamespace(**{**usual, **asked}), stash=pytest.Stash()
+    )
+    edge.pytest_configure(config)  # no run, nothing to refuse
+    config.stash[RUN] = None
+    with pytest.raises(pytest.UsageError, match=told):
+        edge.pytest_configure(config)
 
 
 @pytest.mark.parametrize("accepted", [True, False])
