@@ -116,3 +116,13 @@ def test_tokenizer_file_agrees_with_the_servers(tmp_path: Path) -> None:
     loaded = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     for text in ("Hello, you  there!", "a\nb é <｜User｜>x", "~{}|"):
         assert loaded.encode(text).ids == encode(text)
+
+
+@pytest.mark.parametrize("salt", [None, "7 0"])
+def test_a_stop_token_is_held_off_below_the_floor(salt: str | None) -> None:
+    free = generate(PROMPT, Wish(20, temperature=1.0, salt=salt, ignore_eos=True))
+    token = free.tokens[3]
+    held = Wish(20, 12, 1.0, salt, stop_ids=(token,), ignore_eos=True)
+    made = generate(PROMPT, held)
+    assert token not in made.tokens[:12]
+    assert len(made.tokens) > 12
