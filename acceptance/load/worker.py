@@ -137,19 +137,23 @@ class _Process:
         self._answers: dict[int, dict[str, Any]] = {}
         self._waiting: list[dict[str, Any]] = []  # orders from before it was there
         self._channel: socket.socket | None = None
-        self._folder = Path(tempfile.mkdtemp(prefix="acceptance-"))  # ours alone: mode 0700
         self._listener = socket.socket(socket.AF_UNIX)
-        address = str(self._folder / "worker")
-        self._listener.bind(address)
-        self._listener.listen(1)
-        self._listener.settimeout(POLL)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        argv = (vllm.python, "-m", MODULE, address)
+        self._folder = Path()
         try:
+            self._folder = Path(tempfile.mkdtemp(prefix="acceptance-"))  # ours alone: mode 0700
+            address = str(self._folder / "worker")
+            self._listener.bind(address)
+            self._listener.listen(1)
+            self._listener.settimeout(POLL)
+            log.parent.mkdir(parents=True, exist_ok=True)
+            argv = (vllm.python, "-m", MODULE, address)
             self._custody = Custody(argv, _environment(env), log, _mark(), log.parent)
         except ServerError as error:
             self._clean()
             raise _failed("could not be started", error.cause, vllm, log) from error
+        except OSError as error:  # no room for temporary files, or too long a path to them
+            self._clean()
+            raise _failed("could not be started", str(error), vllm, log) from error
         threading.Thread(target=self._listen, daemon=True).start()
 
     @property
@@ -259,7 +263,8 @@ class _Process:
 
     def _clean(self) -> None:
         self._listener.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._folder.name:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _failed(what: str, cause: str, vllm: Vllm, log: Path) -> ObservationError:

@@ -67,15 +67,20 @@ class Custody:
         self._gone: Ended | None = None
         self._deaf = False  # the warden says no more
         self._told = threading.Condition()
-        self._warden = subprocess.Popen(
-            [sys.executable, "-m", "acceptance.serving.warden"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            start_new_session=True,
-            pass_fds=tuple(hold),
-        )
+        try:
+            self._warden = subprocess.Popen(
+                [sys.executable, "-m", "acceptance.serving.warden"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                start_new_session=True,
+                pass_fds=tuple(hold),
+            )
+        except OSError as error:  # no file, process or memory is left for it
+            raise ServerError(
+                "its warden could not be started", asked=" ".join(argv), cause=str(error), log=log
+            ) from error
         marks = {MARK: mark, OWNER: this_process(), **KEEP_ENVIRONMENT}
         self._order(
             {
