@@ -6,10 +6,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
 import select
 import signal
 import socket
 import subprocess
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -86,8 +88,12 @@ class World:
         self.folder = folder
         self.site = site.build(folder)
         self.runs = 0
+        self._lock = threading.Lock()
 
-    def start(self, run_dir: Path, *words: str, terminal: bool = False) -> Running:
+    def start(
+        self, run_dir: Path, *words: str, terminal: bool = False, room: int = 0, clock: str = ""
+    ) -> Running:
+        """room: bytes that a file may have. clock: `back` for one that jumps."""
         temp = run_dir.with_name(f"{run_dir.name}.tmp")
         temp.mkdir(exist_ok=True)
         dropped = ("PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER")
@@ -98,12 +104,19 @@ class World:
             "ACCEPTANCE_CACHE": str(self.folder / "cache"),
             "TMPDIR": str(temp),
             TAG: str(run_dir),
+            "SURVIVAL_CLOCK": clock,
         }
-        return Running(self, run_dir, temp, site.words(*words), env, terminal)
+        return Running(self, run_dir, temp, site.words(*words), env, terminal, room)
 
     def new(self) -> Path:
-        self.runs += 1
-        return self.folder / f"run{self.runs}"
+        with self._lock:
+            self.runs += 1
+            return self.folder / f"run{self.runs}"
+
+    def end(self) -> None:
+        """Kills what any run of it left."""
+        for number in range(1, self.runs + 1):
+            kill_all(self.folder / f"run{number}")
 
 
 class Running:
@@ -117,6 +130,7 @@ class Running:
         words: list[str],
         env: dict[str, str],
         terminal: bool,
+        room: int,
     ) -> None:
         self.run_dir, self.temp = run_dir, temp
         self.out = run_dir.with_suffix(".out")
@@ -133,7 +147,7 @@ class Running:
                 stdout=slave if terminal else out,
                 stderr=slave if terminal else subprocess.STDOUT,
                 start_new_session=not terminal,
-                preexec_fn=lambda: _prepare(slave),
+                preexec_fn=lambda: _prepare(slave, room),
             )
             if terminal:
                 os.close(slave)
@@ -305,7 +319,9 @@ def free(port: int) -> bool:
     return False
 
 
-def _prepare(slave: int) -> None:
+def _prepare(slave: int, room: int) -> None:
+    if room:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     if slave >= 0:
