@@ -79,11 +79,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    for note in made.notes:
-        print(note)
-    gating = sum(not entry.advisory for entry in made.references)
-    print(f"{options.file}: {gating} limits, {len(made.references) - gating} advisory")
+    print("\n".join(told(options.file, made)))
     return 0
+
+
+def told(file: Path, made: Calibration) -> list[str]:
+    """What was made, in lines."""
+    gating = sum(not entry.advisory for entry in made.references)
+    return [*made.notes, f"{file}: {gating} limits, {len(made.references) - gating} advisory"]
 
 
 if __name__ == "__main__":
