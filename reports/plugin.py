@@ -119,6 +119,7 @@ class CloseHooks:
         self.context = context
         self.copies = copies
         self.html: HtmlHooks | None = None
+        self._all_ran = False
         self._known: tuple[Digest, Results] | None = None
 
     def read(self) -> Results:
@@ -127,6 +128,14 @@ class CloseHooks:
         if self._known is None or self._known[0] != now:
             self._known = now, read_results(self.context.run_dir)
         return self._known[1]
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """Notes that the last test has run. The exit status alone does not tell: interrupted twice
+        in short order, pytest ends a session with that of a whole one."""
+        looped = yield
+        self._all_ran = True
+        return looped
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(
@@ -139,9 +148,10 @@ class CloseHooks:
             pytest.ExitCode.TESTS_FAILED,
             pytest.ExitCode.NO_TESTS_COLLECTED,
         )
+        stopped = session.shouldfail or session.shouldstop
         end = closing(
             self.read(),
-            finished=exitstatus in over and not session.shouldfail and not session.shouldstop,
+            finished=self._all_ran and exitstatus in over and not stopped,
             pytest_status=int(exitstatus),
             duration=time.time() - self.context.began,
         )
