@@ -13,11 +13,13 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from reports_schema import problems
 
 from acceptance.judging.verdict import Verdict
 from reports.reading import read_results
 from reports.ruling import verdict_of
 from reports.schema import EndRecord, TestRecord
+from reports.verify import verify
 
 ROOT = Path(__file__).parents[2]
 SECRET = "quiet-0123456789abcdef"
@@ -89,7 +91,10 @@ def run(pytester, monkeypatch):
     def running(tests: str, *args: str):
         pytester.makepyfile(test_it=tests)
         result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *args)
-        return result, pytester.path / "run"
+        run_dir = pytester.path / "run"
+        if (run_dir / "results.jsonl").exists():  # whatever happened, every line fits
+            assert problems((run_dir / "results.jsonl").read_text().splitlines()) == []
+        return result, run_dir
 
     return running
 
@@ -102,7 +107,7 @@ def test_without_a_run_the_plugin_does_nothing(run):
 
 
 def test_rehearsal_that_holds(run):
-    result, run_dir = run(HOLDS)
+    result, run_dir = run(HOLDS, "--summary=told.md")
     assert result.ret == 0
     result.stdout.fnmatch_lines(
         ["*REHEARSED  d-tp-ep 1 passed, 0 failed", f"report  {run_dir / 'acceptance.html'}"],
@@ -119,6 +124,12 @@ def test_rehearsal_that_holds(run):
     properties = {p.get("name"): p.get("value") for p in cases[0].iter("property")}
     assert properties["deployment"] == "d-tp-ep"
     assert properties["lane"] == "rehearsal"
+    suite = ElementTree.parse(run_dir / "junit.xml").find("testsuite/properties")
+    assert {p.get("name"): p.get("value") for p in suite}["verdict"] == "REHEARSED"
+    assert verify(run_dir)[0] == []
+    assert "acceptance_held" in (run_dir / "metrics.prom").read_text()
+    assert (run_dir.parent / "told.md").read_text().startswith("## REHEARSED (rehearsal lane)")
+    assert "1 passed and have no row here" in html
     assert verdict_of(read_results(run_dir)).word == "REHEARSED"
 
 
