@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from contextlib import suppress
 
 import httpx
@@ -20,7 +21,8 @@ import acceptance.simulation.command
 import reports.html
 import reports.ruling
 
-with suppress(ImportError):
-    pass
+for name in ("openai", "reports.charts.canvas", "reports.charts.startup", "reports.charts.memory"):
+    with suppress(ImportError):
+        importlib.import_module(name)
 
 KEPT = (httpx, psutil, pydantic, pytest, acceptance, reports)

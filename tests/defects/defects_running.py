@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-DROPPED = ("PYTEST_", "ACCEPTANCE_", "CUDA_VISIBLE", "VLLM_", "FAKE_")
+DROPPED = ("PYTHONDONTWRITEBYTECODE", "PYTEST_", "ACCEPTANCE_", "CUDA_VISIBLE", "VLLM_", "FAKE_")
+# Plugins that happen to be installed, take a second to import and do nothing for the suite.
+UNUSED = [
+    word for name in ("schemathesis", "hypothesispytest", "anyio") for word in ("-p", f"no:{name}")
+]
 GRACE = 20.0  # seconds for a run that was told to end
 
 
@@ -61,7 +65,7 @@ class Runs:
         """Blocks until it has ended. Safe to call from several threads."""
         run_dir = self.folder / name
         out = self.folder / f"{name}.out"
-        words = ["-p", "defects_inject", "-p", "no:cacheprovider", *asked.words]
+        words = ["-p", "defects_inject", "-p", "no:cacheprovider", *UNUSED, *asked.words]
         words += ["--run-dir", str(run_dir)]
         began = time.monotonic()
         process = self._context.Process(target=_pytest, args=(words, environment(asked.env), out))
@@ -97,6 +101,7 @@ def _pytest(words: list[str], env: dict[str, str], out: Path) -> None:
     added = [path for path in env["PYTHONPATH"].split(os.pathsep) if path not in sys.path]
     sys.path[:0] = added
     sys.argv = ["pytest", *words]
+    sys.dont_write_bytecode = False  # what pytest rewrites is kept for the next run
     signal.signal(signal.SIGINT, signal.default_int_handler)
     import pytest
 
