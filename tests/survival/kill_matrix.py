@@ -11,6 +11,7 @@ import random
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
@@ -28,21 +29,35 @@ from survival_world import (  # noqa: E402
     verdict,
 )
 
+from reports.reading import read_results  # noqa: E402
+from reports.sessions import done  # noqa: E402
+
 SEED = 20261124
 
 
-def unbroken(world: World, words: tuple[str, ...]) -> tuple[int, str]:
-    """Lines of a run's record, and its verdict."""
+@dataclass(frozen=True)
+class Unbroken:
+    """A run that nobody killed: lines of its record, tests that it finished, its verdict."""
+
+    lines: int
+    tests: int
+    word: str
+
+
+def unbroken(world: World, words: tuple[str, ...]) -> Unbroken:
     run_dir = world.new()
     world.start(run_dir, *words, "--run-dir", str(run_dir)).wait()
-    return recorded(run_dir), verdict(run_dir).word
+    tests = len(done(read_results(run_dir).records))
+    return Unbroken(recorded(run_dir), tests, verdict(run_dir).word)
 
 
-def trial(world: World, kill: Kill, moment: int, lines: int, word: str) -> Found:
+def trial(world: World, kill: Kill, moment: int, whole: Unbroken) -> Found:
     draw = random.Random(f"{SEED} {kill.name} {moment}")
-    found = break_off(world, kill, lines, draw)
-    if found.resumed != word:
-        found.wrong.append(f"resumed to {found.resumed or 'nothing'}, unbroken {word}")
+    found = break_off(world, kill, whole.lines, draw)
+    if found.word == whole.word and found.kept < whole.tests:
+        found.wrong.append(f"said {found.word} of {found.kept} tests of {whole.tests}")
+    if found.resumed != whole.word:
+        found.wrong.append(f"resumed to {found.resumed or 'nothing'}, unbroken {whole.word}")
     return found
 
 
@@ -90,7 +105,7 @@ def main() -> int:
         print({" ".join(words): told for words, told in known.items()}, flush=True)
         with ThreadPoolExecutor(given.beside) as pool:
             asked = [
-                pool.submit(trial, world, kill, moment, *known[kill.words])
+                pool.submit(trial, world, kill, moment, known[kill.words])
                 for moment in range(given.first, given.first + given.moments)
                 for kill in ROWS
                 if given.rows in kill.name

@@ -118,6 +118,28 @@ def test_every_token_is_generated(cell_run, judge_cell):
     judge_cell("generated_tokens", limit=limit)
 """
 
+ENDS = """
+from contextlib import ExitStack
+
+from acceptance.judging.judgement import Kind, Limit, Measurement
+from acceptance.serving.shutdown import end_idle
+from fixtures.servers import start_server
+
+NOBODY = Limit(kind=Kind.CEILING, upper=0, unit="processes", source="the survival tests")
+
+def killed(ended):
+    return Measurement(name="killed", value=len(ended.survivors), unit="processes")
+
+def test_ends(server, judge):
+    judge(killed(end_idle(server)), limit=NOBODY)
+
+def test_starts_again(server, deployment, run, judge, pytestconfig):
+    with ExitStack() as stack:
+        again = start_server(deployment, run, pytestconfig, stack, suffix=".restart")
+        stack.callback(again.custody.end, deployment.budgets.stop)
+        judge(killed(end_idle(again)), limit=NOBODY)
+"""
+
 # The tool's shape, and enough of its work that servers, clients and files are real.
 TOOL = """
 import argparse, asyncio, json, os, time
@@ -203,7 +225,7 @@ def build(folder: Path) -> Path:
     _write(site / "conftest.py", CONFTEST)
     _write(site / "suites/conformance/test_checks.py", CHECKS)
     _write(site / "suites/performance/test_cells.py", CELLS)
-    shutil.copy(ROOT / "suites/resilience/test_shutdown.py", _folder(site / "suites/resilience"))
+    _write(site / "suites/resilience/test_ends.py", ENDS)
     for name, layout in zip(DEPLOYMENTS, ("tensor = 8", "data = 8"), strict=True):
         text = DEPLOYMENT.format(name=name, layout=layout)
         _write(site / "deployments" / f"{name}.toml", text)
@@ -233,11 +255,6 @@ def words(*more: str) -> list[str]:
     ]
 
 
-def _folder(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def _write(path: Path, text: str) -> None:
-    _folder(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
