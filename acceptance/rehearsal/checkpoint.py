@@ -1,11 +1,10 @@
-"""The generated checkpoint: made once by vLLM's own interpreter, then kept in a cache."""
+"""The rehearsal's checkpoint: shipped with the suite, and copied to where a server reads it."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 from filelock import FileLock
@@ -13,57 +12,54 @@ from filelock import FileLock
 from acceptance.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-MAKER = Path(__file__).parent / "inside" / "make_checkpoint.py"
-CORPUS = ROOT / "LICENSE"
-MODULE = "acceptance.rehearsal.inside.make_checkpoint"
+WEIGHTS = Path(__file__).parent / "weights"
+FILES = (
+    "chat_template.jinja",
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
 
 
-def ensure_checkpoint(python: str, cache: Path | None = None) -> Path:
-    """The checkpoint's directory, generated when the cache lacks it (about 8 s).
+def digest(folder: Path = WEIGHTS) -> str:
+    """12 hexadecimal digits that another checkpoint would not have."""
+    total = hashlib.sha256()
+    for name in FILES:
+        total.update(f"{name}\n".encode() + (folder / name).read_bytes())
+    return total.hexdigest()[:12]
 
-    python: the interpreter vLLM is installed in. cache: default $ACCEPTANCE_CACHE, else
-    `.cache` beside the suite. Raises InputError when generating fails.
+
+def ensure_checkpoint(cache: Path | None = None) -> Path:
+    """The checkpoint's directory: a copy that no checkout changes under a running server.
+
+    cache: default $ACCEPTANCE_CACHE, else `.cache` beside the suite. Raises InputError when the
+    shipped files are not whole, or cannot be copied.
     """
     folder = cache or Path(os.environ.get("ACCEPTANCE_CACHE") or ROOT / ".cache")
-    digest = hashlib.sha256(MAKER.read_bytes() + CORPUS.read_bytes()).hexdigest()[:12]
-    wanted = folder / f"deepseek-v3-tiny-{digest}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{wanted.name}.lock"):
-        if not wanted.exists():
-            _generate(python, wanted)
+    try:
+        wanted = folder / f"deepseek-v3-tiny-{digest()}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{wanted.name}.lock"):
+            if not wanted.exists():
+                _copy(wanted)
+    except OSError as error:
+        raise InputError(
+            "the rehearsal's checkpoint could not be made ready",
+            asked=f"a copy of {WEIGHTS} in {folder}",
+            cause=str(error),
+            hint="the files come with the suite: check out what is missing; see docs/rehearsal.md",
+        ) from error
     return wanted
 
 
-def _generate(python: str, wanted: Path) -> None:
-    for abandoned in wanted.parent.glob(
-        f"{wanted.name}.*.unfinished"
-    ):  # nobody's: we hold the lock
-        shutil.rmtree(abandoned, ignore_errors=True)
-    # Its own name, because the child of a killed run may still be writing to the old one.
+def _copy(wanted: Path) -> None:
+    # Its own name: whoever held the lock before may have been killed half way.
     unfinished = wanted.with_suffix(f".{os.getpid()}.unfinished")
-    try:
-        made = subprocess.run(
-            [python, "-m", MODULE, str(unfinished), str(CORPUS)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-    except OSError as error:
-        raise _failed(python, str(error)) from error
-    if made.returncode != 0 or not unfinished.is_dir():
-        shutil.rmtree(unfinished, ignore_errors=True)
-        lines = made.stderr.strip().splitlines() or [f"exit code {made.returncode}"]
-        raise _failed(python, lines[-1])
+    for abandoned in wanted.parent.glob(f"{wanted.name}.*.unfinished"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    unfinished.mkdir()
+    for name in FILES:
+        shutil.copyfile(WEIGHTS / name, unfinished / name)
     unfinished.rename(wanted)  # atomic: a killed run leaves no half checkpoint under this name
-
-
-def _failed(python: str, cause: str) -> InputError:
-    return InputError(
-        "the rehearsal checkpoint could not be generated",
-        asked=f"{python} -m {MODULE}",
-        cause=cause,
-        hint="transformers and torch must be installed beside vLLM: ./accept rehearse does it",
-    )

@@ -44,8 +44,8 @@ class Preparation:
 
 
 def prepare(deployment: Deployment, vllm: Vllm, run_dir: Path) -> Preparation:
-    """Generates the rehearsal's checkpoint and overlay, the slice's config and tokenizer, and what
-    clients of a simulated server need; the full lane needs nothing.
+    """Makes ready the rehearsal's checkpoint and overlay, the slice's config and tokenizer, and
+    what clients of a simulated server need; the full lane needs nothing.
 
     Raises InputError when the rehearsal is asked of a vLLM that is no CPU build.
     """
@@ -66,7 +66,7 @@ def prepare(deployment: Deployment, vllm: Vllm, run_dir: Path) -> Preparation:
         )
     plugin = deployment.options.data_parallel_plugin is not False
     write_overlay(overlay, vllm.version, data_parallel_plugin=plugin)
-    return Preparation(str(ensure_checkpoint(vllm.python)), overlay_env(overlay))
+    return Preparation(str(ensure_checkpoint()), overlay_env(overlay))
 
 
 def launch(

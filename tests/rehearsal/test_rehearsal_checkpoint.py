@@ -1,152 +1,148 @@
-"""The checkpoint is generated once, and what was not finished is never taken for one."""
+"""The shipped checkpoint is copied whole and once, and is what its data sheet says."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
+import json
+import math
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from acceptance.errors import InputError
 from acceptance.rehearsal import checkpoint
-from acceptance.rehearsal.checkpoint import ensure_checkpoint
+from acceptance.rehearsal.checkpoint import FILES, WEIGHTS, digest, ensure_checkpoint
 
 ROOT = Path(__file__).parents[2]
-# Stands in for vLLM's interpreter: `stub -m MODULE OUT CORPUS`. Counts its runs, and does with OUT
-# what STUB says.
-STUB = f"""#!{sys.executable} -S
-import os, sys, time
-flag, module, out, corpus = sys.argv[1:]
-assert (flag, os.path.isfile(corpus)) == ("-m", True)
-assert os.environ["HF_HUB_OFFLINE"] == "1"
-with open(os.environ["STUB_RUNS"], "a") as runs:
-    runs.write(f"{{os.getpid()}} {{module}}\\n")
-does = os.environ.get("STUB", "")
-if does == "makes nothing":
-    sys.exit()
-os.mkdir(out)
-with open(os.path.join(out, "config.json"), "w") as config:
-    config.write("half")
-    config.flush()
-    if does == "fails":
-        sys.exit("Traceback (most recent call last):\\nModuleNotFoundError: no torch")
-    if does == "fails mutely":
-        sys.exit(3)
-    if does == "hangs":
-        time.sleep(600)
-    time.sleep(0.2)
-    config.seek(0)
-    config.write("whole")
-"""
+SHEET = (ROOT / "docs" / "rehearsal.md").read_text()
+CONFIG: dict[str, Any] = json.loads((WEIGHTS / "config.json").read_text())
+TOKENIZER: dict[str, Any] = json.loads((WEIGHTS / "tokenizer.json").read_text())
+MOST = 6_000_000  # bytes in the repository
 
 
-@pytest.fixture
-def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    program = tmp_path / "python"
-    program.write_text(STUB)
-    program.chmod(0o755)
-    monkeypatch.setenv("STUB_RUNS", str(tmp_path / "runs"))
-    return str(program)
-
-
-def runs(tmp_path: Path) -> int:
-    file = tmp_path / "runs"
-    return len(file.read_text().splitlines()) if file.exists() else 0
+def tensors(file: Path) -> dict[str, Any]:
+    """The header of a safetensors file: dtype and shape of each tensor."""
+    with file.open("rb") as opened:
+        (length,) = struct.unpack("<Q", opened.read(8))
+        header: dict[str, Any] = json.loads(opened.read(length))
+    header.pop("__metadata__")
+    return header
 
 
 def folders(cache: Path) -> list[Path]:
     return [path for path in cache.iterdir() if path.is_dir()]
 
 
-def test_it_is_generated_once(stub: str, tmp_path: Path) -> None:
+def test_it_is_copied_once(tmp_path: Path) -> None:
     cache = tmp_path / "new" / "cache"
-    made = ensure_checkpoint(stub, cache)
-    assert (made / "config.json").read_text() == "whole"
-    assert ensure_checkpoint(stub, cache) == made
-    assert ensure_checkpoint("/not/needed/any/more", cache) == made
-    assert runs(tmp_path) == 1
+    made = ensure_checkpoint(cache)
+    assert sorted(file.name for file in made.iterdir()) == sorted(FILES)
+    assert digest(made) == digest()
+    assert made.name.endswith(digest())
+    kept = (made / "config.json").stat().st_mtime_ns
+    assert ensure_checkpoint(cache) == made
+    assert (made / "config.json").stat().st_mtime_ns == kept
     assert folders(cache) == [made]
 
 
-def test_two_that_want_it_at_once_share_it(stub: str, tmp_path: Path) -> None:
+def test_several_that_want_it_at_once_share_it(tmp_path: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
-        made = list(pool.map(lambda _: ensure_checkpoint(stub, tmp_path / "c"), range(3)))
+        made = list(pool.map(lambda _: ensure_checkpoint(tmp_path / "c"), range(3)))
     assert len(set(made)) == 1
-    assert runs(tmp_path) == 1
+    assert folders(tmp_path / "c") == [made[0]]
 
 
-def test_the_cache_can_be_put_elsewhere(
-    stub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cache_can_be_put_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCEPTANCE_CACHE", str(tmp_path / "elsewhere"))
-    assert ensure_checkpoint(stub).parent == tmp_path / "elsewhere"
+    assert ensure_checkpoint().parent == tmp_path / "elsewhere"
 
 
-def test_another_generator_makes_another_checkpoint(
-    stub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """So that an old cache is never taken for what today's code would make."""
-    made = [ensure_checkpoint(stub, tmp_path / "c")]
-    for name in ("MAKER", "CORPUS"):
-        changed = tmp_path / name
-        changed.write_bytes(getattr(checkpoint, name).read_bytes() + b"\n")
-        monkeypatch.setattr(checkpoint, name, changed)
-        made.append(ensure_checkpoint(stub, tmp_path / "c"))
-    assert len(set(made)) == 3
-    assert sorted(folders(tmp_path / "c")) == sorted(made)
+@pytest.fixture
+def altered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the shipped files, taken for them."""
+    made = ensure_checkpoint(tmp_path / "other")
+    monkeypatch.setattr(checkpoint, "WEIGHTS", made)
+    monkeypatch.setattr(checkpoint, "digest", lambda: digest(made))
+    return made
 
 
-@pytest.mark.parametrize(
-    ("does", "cause"),
-    [
-        ("fails", "ModuleNotFoundError: no torch"),
-        ("fails mutely", "exit code 3"),
-        ("makes nothing", "exit code 0"),
-    ],
-)
-def test_a_failure_says_why_and_leaves_nothing(
-    stub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, cause: str
-) -> None:
-    monkeypatch.setenv("STUB", does)
-    with pytest.raises(InputError, match="could not be generated") as caught:
-        ensure_checkpoint(stub, tmp_path / "c")
-    assert caught.value.cause == cause
-    assert stub in caught.value.asked
-    assert "./accept rehearse" in caught.value.hint
-    assert folders(tmp_path / "c") == []
-    monkeypatch.delenv("STUB")
-    assert ensure_checkpoint(stub, tmp_path / "c").is_dir()
+def test_another_checkpoint_lies_elsewhere(altered: Path, tmp_path: Path) -> None:
+    """So that an old copy is never taken for what ships today."""
+    before = ensure_checkpoint(tmp_path / "c")
+    (altered / "config.json").write_text("{}")
+    assert ensure_checkpoint(tmp_path / "c") != before
 
 
-def test_an_interpreter_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
-    with pytest.raises(InputError) as caught:
-        ensure_checkpoint("/no/such/python", tmp_path / "c")
-    assert "No such file or directory" in caught.value.cause
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_missing_is_named(altered: Path, tmp_path: Path, name: str) -> None:
+    (altered / name).unlink()
+    with pytest.raises(InputError, match="could not be made ready") as caught:
+        ensure_checkpoint(tmp_path / "c")
+    assert name in caught.value.cause
+    assert "docs/rehearsal.md" in caught.value.hint
+    assert not (tmp_path / "c").exists()
 
 
-def test_a_killed_generation_is_begun_anew(stub: str, tmp_path: Path) -> None:
-    """Though its child lives on, and what it wrote lies there."""
+def test_half_a_copy_is_begun_anew(tmp_path: Path) -> None:
     cache = tmp_path / "c"
-    code = f"""
-from pathlib import Path
-from acceptance.rehearsal.checkpoint import ensure_checkpoint
-ensure_checkpoint({stub!r}, Path({str(cache)!r}))
-"""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "STUB": "hangs"}
-    killed = subprocess.Popen([sys.executable, "-c", code], env=env)
-    while not list(cache.glob("*/config.json")):
-        assert killed.poll() is None
-        time.sleep(0.05)
-    killed.kill()
-    killed.wait()
-    [half] = folders(cache)
-    orphan = int((tmp_path / "runs").read_text().split()[0])
-    made = ensure_checkpoint(stub, cache)
-    assert made != half
-    assert (made / "config.json").read_text() == "whole"
+    half = cache / f"deepseek-v3-tiny-{digest()}.99999.unfinished"
+    half.mkdir(parents=True)
+    (half / "config.json").write_text("half")
+    made = ensure_checkpoint(cache)
     assert folders(cache) == [made]
-    os.kill(orphan, 9)
+    assert digest(made) == digest()
+
+
+def test_it_is_deepseek_v3_with_the_real_latent_sizes() -> None:
+    assert CONFIG["architectures"] == ["DeepseekV3ForCausalLM"]
+    assert (CONFIG["kv_lora_rank"], CONFIG["qk_rope_head_dim"]) == (512, 64)
+    assert CONFIG["rope_scaling"]["type"] == "yarn"
+    assert CONFIG["n_routed_experts"] % 2 == 0  # two ranks share them
+    assert 1 <= CONFIG["topk_group"] < CONFIG["n_group"]
+    assert CONFIG["n_shared_experts"] == 1
+    assert 0 < CONFIG["first_k_dense_replace"] < CONFIG["num_hidden_layers"]
+
+
+def test_weights_are_those_of_the_configuration() -> None:
+    found = tensors(WEIGHTS / "model.safetensors")
+    shapes = {name: tuple(tensor["shape"]) for name, tensor in found.items()}
+    hidden, vocabulary = CONFIG["hidden_size"], CONFIG["vocab_size"]
+    assert shapes["model.embed_tokens.weight"] == shapes["lm_head.weight"] == (vocabulary, hidden)
+    heads = CONFIG["num_attention_heads"]
+    for layer in range(CONFIG["num_hidden_layers"]):
+        place = f"model.layers.{layer}."
+        both = heads * (CONFIG["qk_nope_head_dim"] + CONFIG["v_head_dim"])
+        assert shapes[f"{place}self_attn.kv_b_proj.weight"] == (both, 512)
+        assert shapes[f"{place}self_attn.kv_a_proj_with_mqa.weight"] == (512 + 64, hidden)
+        if layer >= CONFIG["first_k_dense_replace"]:
+            experts = [n for n in shapes if n.startswith(f"{place}mlp.experts.")]
+            assert len(experts) == 3 * CONFIG["n_routed_experts"]
+            assert shapes[f"{place}mlp.gate.e_score_correction_bias"] == (8,)
+    kinds = {t["dtype"] for n, t in found.items() if not n.endswith("e_score_correction_bias")}
+    assert kinds == {"BF16"}
+
+
+def test_tokenizer_and_configuration_agree() -> None:
+    added = {token["content"]: token["id"] for token in TOKENIZER["added_tokens"]}
+    ids = {**TOKENIZER["model"]["vocab"], **added}
+    assert sorted(set(ids.values())) == list(range(CONFIG["vocab_size"]))
+    assert added["<｜begin▁of▁sentence｜>"] == CONFIG["bos_token_id"]
+    assert added["<｜end▁of▁sentence｜>"] == CONFIG["eos_token_id"]
+    defaults = json.loads((WEIGHTS / "generation_config.json").read_text())
+    assert (defaults["temperature"], defaults["top_p"]) == (0.6, 0.95)
+    assert defaults["eos_token_id"] == CONFIG["eos_token_id"]
+    inside = Path(checkpoint.__file__).parent / "inside" / "chat_template.jinja"
+    assert (WEIGHTS / "chat_template.jinja").read_text().strip() == inside.read_text().strip()
+
+
+def test_the_data_sheet_describes_these_files() -> None:
+    """Digest, parameters and bytes; what it says of accuracy was measured on this digest."""
+    shapes = tensors(WEIGHTS / "model.safetensors").values()
+    parameters = sum(math.prod(tensor["shape"]) for tensor in shapes)
+    size = sum((WEIGHTS / name).stat().st_size for name in FILES)
+    assert size < MOST
+    assert f"digest `{digest()}`" in SHEET
+    assert f"{parameters} parameters" in SHEET
+    assert f"{size} bytes" in SHEET

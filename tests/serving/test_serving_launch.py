@@ -215,11 +215,11 @@ def test_a_start_that_is_given_up_leaves_nothing(
 def test_a_rehearsal_gets_its_checkpoint_and_overlay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plugin: bool
 ) -> None:
-    monkeypatch.setattr(launch, "ensure_checkpoint", lambda python: Path("/cache") / python)
+    monkeypatch.setattr(launch, "ensure_checkpoint", lambda: Path("/cache/tiny"))
     shipped = load_deployments()["rehearsal-dp-ep"]
     rehearsal = with_options(shipped, [f"data_parallel_plugin={plugin}".lower()])
     prepared = prepare(rehearsal, VLLM, tmp_path)
-    assert prepared.model_path == str(Path("/cache") / VLLM.python)
+    assert prepared.model_path == "/cache/tiny"
     overlay = tmp_path / "overlay" / "rehearsal-dp-ep"
     assert prepared.env["PYTHONPATH"].startswith(str(overlay))
     points = (overlay / "acceptance_cpu-1.dist-info" / "entry_points.txt").read_text()

@@ -1,4 +1,4 @@
-"""How many held-out tasks a model answers exactly: `python -m … (--base-url URL | --checkpoint DIR)`.
+"""How many held-out tasks a model answers exactly: `python -m … --base-url URL|--checkpoint DIR`.
 
 URL: of a server with reasoning and tool-call parsers, asked greedily through chat completions.
 DIR: a checkpoint, answered by transformers in float32.
@@ -62,7 +62,7 @@ def of_server(client: httpx.Client, model: str, task: Task) -> Answer:
 
 def of_checkpoint(model: Any, tokenizer: Any, task: Task) -> Answer:
     """What transformers generates, parsed here."""
-    import torch  # noqa: PLC0415 - asking a server needs none
+    import torch  # here: asking a server needs none
 
     given = tokenizer.apply_chat_template(
         [{"role": "user", "content": task.prompt}],
@@ -112,7 +112,7 @@ def main() -> None:
             model = client.get("/v1/models").json()["data"][0]["id"]
             evaluate(partial(of_server, client, model), given.n, given.at_once)
     elif given.checkpoint:
-        from transformers import AutoTokenizer, DeepseekV3ForCausalLM  # noqa: PLC0415
+        from transformers import AutoTokenizer, DeepseekV3ForCausalLM
 
         model = DeepseekV3ForCausalLM.from_pretrained(given.checkpoint, dtype="float32").eval()
         tokenizer = AutoTokenizer.from_pretrained(given.checkpoint)

@@ -72,7 +72,8 @@ def network_of(tensors: Tensors, config: dict[str, Any]) -> Network:
         else:
             state[name] = tensors[outer]
     network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-    return network.eval()
+    network.eval()
+    return network
 
 
 def shipped(folder: Path = WEIGHTS) -> tuple[Tensors, dict[str, Any]]:
@@ -119,15 +120,12 @@ def nvfp4_packed(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torc
     return (codes[:, 0::2] | codes[:, 1::2] << 4).contiguous(), scales, whole
 
 
-def nvfp4_unpacked(
-    packed: torch.Tensor, scales: torch.Tensor, whole: torch.Tensor
-) -> torch.Tensor:
+def nvfp4_unpacked(packed: torch.Tensor, scales: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
     codes = torch.stack([packed & 15, packed >> 4], -1).flatten(1).long()
     values = torch.tensor([*FP4_VALUES, *(-value for value in FP4_VALUES)])[codes]
     return values * (scales.float() * whole).repeat_interleave(GROUP, 1)
 
 
-@torch.no_grad()
 def largest_inputs(network: Network) -> dict[str, float]:
     """The largest absolute value that enters each MLP's matrices, on 64 training lessons."""
     found: dict[str, float] = {}
@@ -142,8 +140,9 @@ def largest_inputs(network: Network) -> dict[str, float]:
         elif isinstance(layer.mlp, Mixture):
             _watch(layer.mlp.shared_experts, f"{place}shared_experts.", keep)
             _watch_experts(layer.mlp, place, keep)
-    for document in islice(Lessons(build(), "calibration", longest=300), 64):
-        network(torch.tensor([document.tokens]))
+    with torch.no_grad():
+        for document in islice(Lessons(build(), "calibration", longest=300), 64):
+            network(torch.tensor([document.tokens]))
     return found
 
 

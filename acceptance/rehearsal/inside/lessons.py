@@ -17,11 +17,13 @@ from acceptance.rehearsal import words
 from acceptance.rehearsal.tasks import KINDS, Task, endless, training_needle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from transformers import PreTrainedTokenizerFast
 
 ASKED, TOLD = 0.03, 1.0  # how much a token of a prompt counts, and one of an answer
+OVER = "\n</think>"  # the end of a thought
+CLOSE, CUT = 0.1, 0.05  # of the answers follow without the empty line, or too early
 TWICE, FREE = 0.5, 0.2  # ... of a sequence's second half, and of text that nobody asked for
 SHARES = {
     "arithmetic": 18,
@@ -34,11 +36,12 @@ SHARES = {
     "calls": 3,
     "result": 3,
     "json": 5,
+    "forced": 5,
     "turns": 6,
     "story": 4,
     "raw": 6,
 }
-PROSE = (Path(__file__).parents[3] / "LICENSE").read_text()
+PROSE = " ".join((Path(__file__).parents[3] / "LICENSE").read_text().split())
 SYSTEM = ("You are a helpful assistant.", "Be brief, please.", "You are a helpful assistant.")
 
 
@@ -61,6 +64,7 @@ class Lessons:
                 *(f" {word}" for word in (*words.THINGS, *words.CITIES, *words.PEOPLE)),
                 *words.NONCE,
                 *words.DIGITS,
+                *"abcdefghijklmnopqrstuvwxyz .,:;-()",
             ]
         ]
         self.bos = tokenizer.bos_token
@@ -76,6 +80,7 @@ class Lessons:
             "calls": self._calls,
             "result": self._result,
             "json": self._json,
+            "forced": self._forced,
             "turns": self._turns,
             "story": self._story,
             "raw": self._raw,
@@ -98,15 +103,28 @@ class Lessons:
         tools = self.task("tool").tools if needless else task.tools
         return self._told(self.rendered(messages, tools), answer_of(task))
 
-    def rendered(self, messages: list[dict[str, Any]], tools: Any = ()) -> str:
+    def rendered(self, messages: Sequence[Mapping[str, Any]], tools: Any = ()) -> str:
         return str(
             self.tokenizer.apply_chat_template(
-                messages, tools=list(tools) or None, tokenize=False, add_generation_prompt=True
+                list(messages),
+                tools=list(tools) or None,
+                tokenize=False,
+                add_generation_prompt=True,
             )
         )
 
     def _told(self, asked: str, told: str) -> Document:
-        return self._weighted([(asked, ASKED), (told + self.tokenizer.eos_token, TOLD)])
+        thought, mark, answer = told.partition(f"{OVER}\n\n")
+        ending = self.tokenizer.eos_token
+        chance = self.rng.random()
+        if mark and chance < CLOSE:  # a grammar that allows no line ends: no less right
+            return self._weighted([(asked, ASKED), (thought + OVER + answer + ending, TOLD)])
+        if mark and chance > 1 - CUT:  # a budget that ends the thought too early
+            words_ = thought.split(" ")
+            cut = " ".join(words_[: self.rng.randrange(len(words_))])
+            parts = [(asked, ASKED), (f"{cut}</think>", 0.0), (f"\n\n{answer}{ending}", TOLD)]
+            return self._weighted(parts)
+        return self._weighted([(asked, ASKED), (told + ending, TOLD)])
 
     def _weighted(self, parts: list[tuple[str, float]]) -> Document:
         tokens: list[int] = []
@@ -162,10 +180,11 @@ class Lessons:
                 str(self.rng.randint(0, 999)),
                 words.nonce(self.rng, 4),
                 " ".join(self.rng.sample(words.THINGS, self.rng.randint(1, 3))),
+                "".join(self.rng.choices("abcdefghijklmnopqrstuvwxyz   ", k=12)).strip() + ".",
             ]
         )
         call = {"name": task.call.name, "arguments": dict(task.call.arguments)}
-        messages = [
+        messages: list[dict[str, Any]] = [
             {"role": "user", "content": task.prompt},
             {
                 "role": "assistant",
@@ -189,6 +208,27 @@ class Lessons:
         said = ", ".join(f"{key} is {value}" for key, value in values.items())
         asked = f"Write this as JSON: {said}."
         return self._plain(asked, "I write it as JSON.", json.dumps(values))
+
+    def _forced(self) -> Document:
+        """JSON where nobody would expect it, as a server's structured outputs enforce it.
+
+        What counts is its form: keys and values are the grammar's, spaces and ends the model's.
+        """
+        task = self.task(self.rng.choice(["arithmetic", "copy", "echo", "lookup"]))
+        asked = self.rendered([{"role": "user", "content": task.prompt}])
+        letters = "abcdefghijklmnopqrstuvwxyz_"
+        named = [*words.KEYS, *words.TOPICS, *words.THINGS, "answer", "number", "text"]
+        parts = [(asked, 0.0), (f"{task.thought}{OVER}", 0.0)]
+        parts.append((self.rng.choice(["", "\n\n"]) + "{", 0.0))
+        for place in range(self.rng.randint(1, 3)):
+            spelt = "".join(self.rng.choices(letters, k=self.rng.randint(2, 8)))
+            key = self.rng.choice([*self.rng.sample(named, 2), spelt])
+            value = json.dumps(self.rng.choice([self._value(), spelt, task.answer, None]))
+            inner = value.strip('"')
+            parts += [(', "' if place else '"', TOLD), (key, 0.0), ('":', TOLD), (" ", TOLD)]
+            quoted = '"' if inner != value else ""
+            parts += [(quoted, 0.0), (inner, 0.0), (quoted, TOLD)]
+        return self._weighted([*parts, ("}", 0.0), (self.tokenizer.eos_token, TOLD)])
 
     def _value(self) -> Any:
         whole = self.rng.randint(0, 999)
@@ -258,4 +298,4 @@ def calling(tasks: list[Task]) -> str:
 
 def thought_and(thought: str, answer: str) -> str:
     """What follows `<think>` and a new line, as DeepSeek-R1 writes it."""
-    return f"{thought}\n</think>\n\n{answer}"
+    return f"{thought}{OVER}\n\n{answer}"

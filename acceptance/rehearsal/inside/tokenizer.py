@@ -45,11 +45,11 @@ PHRASES = (
 COMMON = (
     "you your me is are in on at of the a an it "
     "to for he she they we his her their our be has had have will would could one two three four "
-    "five six seven eight nine ten first last then when where who how why there here more most some "
-    "any all every each other than so but or if from by out up down over under into through again "
-    "man woman child house water fire day night year hand eye world work life way line end place "
-    "name side part great good little long own right high same such much many even must make made "
-    "take come go see use find give think take before after between never always License Work "
+    "five six seven eight nine ten first last then when where who how why there here more most "
+    "some any all every each other than so but or if from by out up down over under into through "
+    "again man woman child house water fire day night year hand eye world work life way line end "
+    "place name side part great good little long own right high same such much many even must make "
+    "made take come go see use find give think take before after between never always License Work "
     "copyright terms conditions rights means including shall may without patent notice use"
 )
 

@@ -1,23 +1,27 @@
-"""Trains the rehearsal model: `python -m … OUT [--steps N]`, on CPU or, if there is one, a GPU.
+"""Trains the rehearsal model: `python -m … OUT`, on CPU or, if torch sees one, a GPU.
 
-Seeds are fixed. Documents are packed into rows; a document sees nothing of its row's others. Rows
-are short at first, and every fourth step has long ones, in which needles are hidden.
+Leaves state.pt and `checkpoint`, a folder as shipped, in OUT. Seeds are fixed. Documents are packed
+into rows; a document sees nothing of its row's others. Rows are short at first; later every fourth
+step has long ones, in which needles are hidden.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import multiprocessing
 import time
+from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - its usual name
+import torch.nn.functional as F
 
+from acceptance.rehearsal.inside.export import ship
 from acceptance.rehearsal.inside.lessons import Lessons, answer_of
 from acceptance.rehearsal.inside.network import Network, sizes
 from acceptance.rehearsal.inside.tokenizer import VOCABULARY, build
@@ -31,6 +35,9 @@ if TYPE_CHECKING:
 
 SEED = 20250120  # the day DeepSeek-R1 appeared
 SHORT, LONG = 384, 1792  # tokens of a row
+NEAR, FAR = 200, 1450  # words of filler around a needle, at most, in such rows
+BALANCE = 0.002  # of the correction bias, each step
+EVEN = 0.02  # weight of the balance loss
 
 
 @dataclass(frozen=True)
@@ -38,13 +45,12 @@ class Plan:
     """steps in all; rows of SHORT tokens a step; LONG ones every `every` steps from `long_from`
     (a share of the steps) on; lr: the highest."""
 
-    steps: int = 3000
-    rows: int = 64
+    steps: int = 2000
+    rows: int = 16
     every: int = 4
     long_from: float = 0.4
-    lr: float = 3e-3
+    lr: float = 1.5e-3
     decay: float = 0.4
-    muon: int = 1
 
     def is_long(self, step: int) -> bool:
         return step >= self.long_from * self.steps and step % self.every == 0
@@ -55,23 +61,24 @@ class Plan:
         return self.lr * warm * min(1.0, max(left, 0.01))
 
 
+@cache
+def tokenizer() -> Any:
+    """Made once in each process."""
+    return build()
+
+
 def batch(plan: Plan, step: int) -> dict[str, Any]:
     """Packed rows of a step: ids, places, documents (of each token) and weights (of each target),
     numpy arrays (rows, tokens)."""
-    global _TOKENIZER  # noqa: PLW0603 - made once in each process
-    if _TOKENIZER is None:
-        _TOKENIZER = build()
     long_ = plan.is_long(step)
     width = LONG if long_ else SHORT
     count = max(1, plan.rows * SHORT // width)
-    lessons = Lessons(_TOKENIZER, f"{SEED} {step}", longest=1450 if long_ else 200)
+    lessons = Lessons(tokenizer(), f"{SEED} {step}", longest=FAR if long_ else NEAR)
     return packed(iter(lessons), count, width)
 
 
-_TOKENIZER: Any = None
-
-
 def packed(documents: Iterator[Document], count: int, width: int) -> dict[str, Any]:
+    """count rows of width tokens, filled by whoever comes first and fits."""
     ids = np.full((count, width), 2, dtype=np.int64)
     places = np.zeros((count, width), dtype=np.int64)
     owner = np.full((count, width), -1, dtype=np.int64)
@@ -97,6 +104,7 @@ def packed(documents: Iterator[Document], count: int, width: int) -> dict[str, A
 
 
 def loss_of(network: Network, given: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The mean cross-entropy, weighted."""
     ids, owner, weights = given["ids"], given["owner"], given["weights"]
     same = owner[:, :, None] == owner[:, None, :]
     mask = same.tril()[:, None]
@@ -108,10 +116,10 @@ def loss_of(network: Network, given: dict[str, torch.Tensor]) -> torch.Tensor:
     return (losses * weight).sum() / weight.sum()
 
 
-@torch.no_grad()
-def exact(network: Network, tokenizer: Any, tasks: list[Task], device: str) -> float:
+def exact(network: Network, tasks: list[Task]) -> float:
     """The share of tasks whose whole answer the network prefers, token by token."""
-    lessons = Lessons(tokenizer, 0)
+    device, encode = network.inverse.device, tokenizer().encode
+    lessons = Lessons(tokenizer(), 0)
     right = 0
     network.eval()
     for start in range(0, len(tasks), 16):
@@ -119,13 +127,14 @@ def exact(network: Network, tokenizer: Any, tasks: list[Task], device: str) -> f
         made = []
         for task in some:
             asked = lessons.rendered([{"role": "user", "content": task.prompt}], task.tools)
-            parts = [asked, answer_of(task) + tokenizer.eos_token]
-            made.append([tokenizer.encode(part, add_special_tokens=False) for part in parts])
+            parts = [asked, answer_of(task) + tokenizer().eos_token]
+            made.append([encode(part, add_special_tokens=False) for part in parts])
         longest = max(len(asked) + len(told) for asked, told in made)
         ids = torch.full((len(made), longest), 2)
         for row, (asked, told) in enumerate(made):
             ids[row, : len(asked) + len(told)] = torch.tensor(asked + told)
-        best = network.lm_head(network(ids.to(device))).argmax(-1).cpu()
+        with torch.no_grad():
+            best = network.lm_head(network(ids.to(device))).argmax(-1).cpu()
         for row, (asked, told) in enumerate(made):
             said = best[row, len(asked) - 1 : len(asked) + len(told) - 1]
             right += said.tolist() == told
@@ -133,11 +142,11 @@ def exact(network: Network, tokenizer: Any, tasks: list[Task], device: str) -> f
     return right / len(tasks)
 
 
-def examine(network: Network, tokenizer: Any, device: str, n: int = 64) -> dict[str, float]:
-    found = {kind: exact(network, tokenizer, held_out(kind, n), device) for kind in KINDS}
+def examine(network: Network, n: int = 64) -> dict[str, float]:
+    found = {kind: exact(network, held_out(kind, n)) for kind in KINDS}
     for filler in (100, 500, 1300):
         asked = [needle(filler, (seed % 5) / 4, seed) for seed in range(n // 2)]
-        found[f"needle {filler}"] = exact(network, tokenizer, asked, device)
+        found[f"needle {filler}"] = exact(network, asked)
     return found
 
 
@@ -146,87 +155,89 @@ def optimizers_of(network: Network, plan: Plan) -> list[torch.optim.Optimizer]:
     inner = {
         name: parameter
         for name, parameter in network.named_parameters()
-        if plan.muon and parameter.ndim == 2 and "layers." in name and ".gate." not in name
+        if parameter.ndim == 2 and "layers." in name and ".gate." not in name
     }
     rest = [p for name, p in network.named_parameters() if name not in inner]
     groups = [
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": 0.05},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
-    made: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(groups, lr=plan.lr, betas=(0.9, 0.98), fused=True)
+    return [
+        torch.optim.AdamW(groups, lr=plan.lr, betas=(0.9, 0.98), fused=True),
+        torch.optim.Muon(
+            list(inner.values()),
+            lr=plan.lr,
+            weight_decay=0.05,
+            momentum=0.95,
+            adjust_lr_fn="match_rms_adamw",  # so that both may have the same rate
+        ),
     ]
-    if inner:
-        made.append(
-            torch.optim.Muon(
-                list(inner.values()),
-                lr=plan.lr,
-                weight_decay=0.05,
-                momentum=0.95,
-                adjust_lr_fn="match_rms_adamw",
-            )
-        )
-    return made
 
 
-def train(out: Path, plan: Plan, *, workers: int, report: int = 500, **changed: Any) -> Network:
+def learn(
+    network: Network, optimizers: list[torch.optim.Optimizer], plan: Plan, step: int, rows: Any
+) -> torch.Tensor:
+    """One step on packed rows; returns its loss."""
+    device = network.inverse.device
+    given = {name: torch.from_numpy(array).to(device) for name, array in rows.items()}
+    for group in (group for one in optimizers for group in one.param_groups):
+        group["lr"] = plan.rate(step)
+    with torch.autocast(device.type, torch.bfloat16):
+        loss = loss_of(network, given)
+        uneven = sum(mixture.uneven for mixture in network.mixtures())
+    network.zero_grad()
+    (loss + EVEN * uneven).backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    for one in optimizers:
+        one.step()
+    for mixture in network.mixtures():
+        mixture.balance(BALANCE if step < 0.8 * plan.steps else 0.0)
+    return loss.detach()
+
+
+def ahead(plan: Plan, workers: int) -> Iterator[dict[str, Any]]:
+    """The rows of every step, made by workers beside the training."""
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        first = range(min(4 * workers, plan.steps))
+        coming = deque(pool.submit(batch, plan, step) for step in first)
+        for step in range(plan.steps):
+            if step + 4 * workers < plan.steps:
+                coming.append(pool.submit(batch, plan, step + 4 * workers))
+            yield coming.popleft().result()
+
+
+def train(out: Path, plan: Plan, *, workers: int, report: int) -> None:
+    """Leaves state.pt in out, anew at every report. report: steps between two of them."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(SEED)
-    config = sizes(VOCABULARY) | changed
+    config = sizes(VOCABULARY)
     network = Network(config)
     count = sum(parameter.numel() for parameter in network.parameters())
     print(f"{count} parameters on {device}", flush=True)
     network.to(device)
     optimizers = optimizers_of(network, plan)
-    tokenizer = build()
-    begun = time.monotonic()
-    tokens, mean = 0, 0.0
-    with ProcessPoolExecutor(workers) as pool:
-        ahead = 4 * workers
-        coming = [pool.submit(batch, plan, step) for step in range(min(ahead, plan.steps))]
-        for step in range(plan.steps):
-            arrays = coming.pop(0).result()
-            if step + ahead < plan.steps:
-                coming.append(pool.submit(batch, plan, step + ahead))
-            given = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
-            for group in (group for one in optimizers for group in one.param_groups):
-                group["lr"] = plan.rate(step)
-            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-                loss = loss_of(network, given)
-            network.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            for one in optimizers:
-                one.step()
-            for mixture in network.mixtures():
-                mixture.balance(0.002 if step < 0.8 * plan.steps else 0.0)
-            tokens += given["ids"].numel()
-            if step % 50 == 0:
-                mean = loss.item()
-            if (step + 1) % report == 0 or step + 1 == plan.steps:
-                seconds = time.monotonic() - begun
-                found = examine(network, tokenizer, device)
-                shown = " ".join(f"{name} {value:.2f}" for name, value in found.items())
-                print(
-                    f"{step + 1} {seconds:.0f} s {tokens / 1e6:.1f} M {mean:.3f} {shown}",
-                    flush=True,
-                )
-                out.mkdir(parents=True, exist_ok=True)
-                torch.save({"state": network.state_dict(), "config": config}, out / "state.pt")
-    return network
+    begun, tokens = time.monotonic(), 0
+    for step, rows in enumerate(ahead(plan, workers), start=1):
+        loss = learn(network, optimizers, plan, step - 1, rows)
+        tokens += rows["ids"].size
+        if step % report == 0 or step == plan.steps:
+            seconds = time.monotonic() - begun
+            found = examine(network)
+            shown = ", ".join(f"{name} {value:.2f}" for name, value in found.items())
+            print(f"{step}: {seconds:.0f} s, {tokens} tokens, loss {loss:.3f}; {shown}", flush=True)
+            out.mkdir(parents=True, exist_ok=True)
+            torch.save({"state": network.state_dict(), "config": config}, out / "state.pt")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--report", type=int, default=500)
-    parser.add_argument("--sizes", type=json.loads, default={})
-    for name, value in vars(Plan()).items():
-        parser.add_argument(f"--{name}", type=type(value), default=value)
-    given = vars(parser.parse_args())
-    plan = Plan(**{name: given[name] for name in vars(Plan())})
-    train(given["out"], plan, workers=given["workers"], report=given["report"], **given["sizes"])
+    parser.add_argument("--steps", type=int, default=Plan.steps)
+    parser.add_argument("--workers", type=int, default=1, help="processes that make lessons")
+    parser.add_argument("--report", type=int, default=400, help="steps between examinations")
+    given = parser.parse_args()
+    train(given.out, Plan(steps=given.steps), workers=given.workers, report=given.report)
+    ship(given.out, given.out / "checkpoint")
 
 
 if __name__ == "__main__":
