@@ -156,5 +156,7 @@ def _sentences(proof: Proof) -> str:
     return " ".join(said)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # by its own name, so that there is one of each class
+    from suites.checklist import document
+
     DOCUMENT.write_text(document(), encoding="utf-8")

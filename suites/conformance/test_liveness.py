@@ -11,12 +11,11 @@ from acceptance.serving.metrics import scrape
 from fixtures.judging import not_applicable
 from suites.checklist import check
 from suites.conformance.asking import Requests
-from suites.conformance.holding import beyond_simulation, shown, specified
+from suites.conformance.holding import shown, specified
 
 if TYPE_CHECKING:
     import httpx
 
-    from acceptance.deployments.schema import Deployment
     from acceptance.serving.live import LiveConfig
     from acceptance.serving.server import Server
     from fixtures.judging import Judge, RecordCheck
@@ -34,17 +33,6 @@ METRICS = (
 OTHER_APIS = ("/v1/embeddings", "/v1/rerank", "/v1/audio/transcriptions")
 
 TOGETHER = Requests()
-MESSAGE = [{"role": "user", "content": "Hello."}]
-RESPONSES = TOGETHER.to(
-    "/v1/responses",
-    lambda answers: {"model": answers.model, "input": "Hello.", "max_output_tokens": 4},
-)
-MESSAGES = TOGETHER.to(
-    "/v1/messages", lambda answers: {"model": answers.model, "max_tokens": 4, "messages": MESSAGE}
-)
-COUNT = TOGETHER.to(
-    "/v1/messages/count_tokens", lambda answers: {"model": answers.model, "messages": MESSAGE}
-)
 FINGERPRINTED = [TOGETHER.whole("completion", max_tokens=1) for _ in range(16)]
 
 
@@ -177,25 +165,3 @@ def test_load(http: httpx.Client, record_check: RecordCheck) -> None:
     told = answer.json().get("server_load") if answer.status_code == 200 else answer.status_code
     record_check(expected="none, or 0", actual=told)
     assert told == 0, f"/load tells {told} of an idle server"
-
-
-@check(87)
-def test_other_ways_to_chat(
-    deployment: Deployment, answers: Answers, record_check: RecordCheck
-) -> None:
-    """/v1/responses and /v1/messages answer a chat, each in its own form, and count_tokens counts
-    as the answer does.
-
-    Does not prove their streams or tools. Would have caught Anthropic's clients being billed by
-    another count than the one they asked for before.
-    """
-    beyond_simulation(deployment)
-    responded, told, counted = (answers.whole(r) for r in (RESPONSES, MESSAGES, COUNT))
-    problems = [f"/v1/responses has no {k}" for k in ("output", "usage") if not responded.get(k)]
-    problems += [f"/v1/messages has no {k}" for k in ("content", "usage") if not told.get(k)]
-    usage = told.get("usage") or {}
-    if counted.get("input_tokens") != usage.get("input_tokens"):
-        problems.append(f"count_tokens says {counted}, the answer {usage}")
-    if (responded.get("usage") or {}).get("input_tokens") != usage.get("input_tokens"):
-        problems.append(f"/v1/responses counts {responded.get('usage')}, /v1/messages {usage}")
-    specified(record_check, problems)

@@ -37,7 +37,7 @@ ASKED_IDS = [5, 17, 300]  # ids that every vocabulary has
 TOGETHER = Requests()
 CHAT = {top: TOGETHER.whole("chat", logprobs=True, top_logprobs=top, max_tokens=8) for top in TOPS}
 TEXT = TOGETHER.whole("completion", logprobs=TOP, max_tokens=8)
-SCORED = TOGETHER.whole("completion", echo=True, max_tokens=0, logprobs=1, return_token_ids=True)
+SCORED = TOGETHER.whole("completion", echo=True, max_tokens=0, logprobs=1)
 BY_ID = Requests().whole("chat", logprobs=True, logprob_token_ids=ASKED_IDS, max_tokens=2)
 
 
@@ -73,8 +73,8 @@ def test_completion_logprobs(answers: Answers, record_check: RecordCheck) -> Non
 def test_echo_scores_the_prompt(
     deployment: Deployment, answers: Answers, record_check: RecordCheck
 ) -> None:
-    """echo with max_tokens=0 generates nothing and gives a log-probability for each token of the
-    prompt but the first.
+    """echo with max_tokens=0 says nothing of its own and gives a log-probability for each token of
+    the prompt but the first.
 
     Does not prove them right. Would have caught lm-eval's way of scoring being refused, or
     answered with a token too many.

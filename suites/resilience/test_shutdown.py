@@ -15,6 +15,7 @@ from acceptance.serving.generation import generate
 from acceptance.serving.shutdown import Shutdown, end_idle, end_in_flight
 from fixtures.judging import unobservable
 from fixtures.servers import start_server
+from suites.checklist import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,7 @@ def first_answer(server: Server) -> dict[str, Any]:
     return generate(server, server.model, tokens=16, timeout=server.deployment.budgets.request)
 
 
+@check(82)
 def test_idle_server_ends_on_sigterm(
     server: Server, deployment: Deployment, first_answer: dict[str, Any], judge: Judge
 ) -> None:
@@ -43,6 +45,7 @@ def test_idle_server_ends_on_sigterm(
     _judge_end(judge, end_idle(server), deployment)
 
 
+@check(82, 83)
 def test_restarted_server_is_the_same_and_ends_with_requests_in_flight(
     server: Server,
     deployment: Deployment,

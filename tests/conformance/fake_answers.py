@@ -73,6 +73,8 @@ def _choice(
         return choice
     echo = body.get("echo") and "echo-dropped" not in breaks
     said = shown(one.prompt) if echo else ""
+    if echo and body.get("return_token_ids"):
+        said = ""  # as vLLM 0.32
     if "characters-lost" in breaks:
         said = "".join(c if c.isascii() else "\ufffd" for c in said)
     choice["text"] = said + one.shown
@@ -139,6 +141,7 @@ def _usage(twin: Twin, made: list[Generated]) -> dict[str, Any] | None:
     breaks = twin.breaks
     prompt = len(made[0].prompt) + ("prompt-count-off" in breaks)
     generated = sum(len(one.tokens) for one in made) + ("completion-count-off" in breaks)
+    generated = generated or 1  # vLLM 0.32 counts one where none was asked for
     total = prompt + generated + ("total-off" in breaks)
     if "no-usage" in breaks:
         return None

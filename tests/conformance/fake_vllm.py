@@ -167,7 +167,7 @@ class Handler(BaseHTTPRequestHandler):
     def _other(self, path: str, body: dict[str, Any]) -> None:
         if not body.get("model"):
             return self._json(400, {})
-        count = 7 + ("counts-otherwise" in self.twin.breaks and "count" in path)
+        count = 7
         usage = {"input_tokens": count, "output_tokens": 2}
         said = [{"type": "text", "text": "Hello."}]
         told: dict[str, Any] = {"output": said, "usage": usage}

@@ -47,7 +47,6 @@ BROKEN: dict[Check, tuple[str, ...]] = {
     test_liveness.test_one_fingerprint: ("two-fingerprints",),
     test_liveness.test_routes_are_the_known_ones: ("route-gone", "new-open-route"),
     test_liveness.test_load: ("load-stays",),
-    test_liveness.test_other_ways_to_chat: ("counts-otherwise",),
     test_auth.test_no_key_is_refused: ("no-auth", "one-open-route"),
     test_auth.test_a_wrong_key_is_refused: ("no-auth", "any-key"),
     test_auth.test_the_key_is_accepted: ("deaf",),
