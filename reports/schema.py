@@ -171,6 +171,31 @@ class TestRecord(Line):
     trace: Trace = Trace()
 
 
+class Spent(Frozen):
+    """Seconds of one deployment: of all starts of its servers, of measuring its cells, and from its
+    first test to the end of its last. starts, cells: how many."""
+
+    start_seconds: float = 0.0
+    cell_seconds: float = 0.0
+    whole_seconds: float = 0.0
+    starts: int = 0
+    cells: int = 0
+
+
+class EstimateRecord(Line):
+    """How long a deployment was expected to take, by the numbers of --plan for the tests that were
+    selected, and how long it took. finished: its last selected test has ended; one that did not
+    come to that took less than it might."""
+
+    type: Literal["estimate"] = "estimate"
+    deployment: str
+    digest: str = ""
+    lane: Lane | None = None
+    finished: bool
+    expected: Spent
+    actual: Spent
+
+
 class EndRecord(Line):
     """The run reached its own end. finished: nothing cut it short. exit_status: of pytest, the
     verdict included. word: the verdict as it stood."""
@@ -183,10 +208,10 @@ class EndRecord(Line):
 
 
 Record = Annotated[
-    RunRecord | JudgementRecord | ServerRecord | TestRecord | EndRecord,
+    RunRecord | JudgementRecord | ServerRecord | TestRecord | EstimateRecord | EndRecord,
     Field(discriminator="type"),
 ]
-AnyRecord = RunRecord | JudgementRecord | ServerRecord | TestRecord | EndRecord
+AnyRecord = RunRecord | JudgementRecord | ServerRecord | TestRecord | EstimateRecord | EndRecord
 RECORD: TypeAdapter[AnyRecord] = TypeAdapter(Record)
 
 
