@@ -58,13 +58,14 @@ def fuzz(
         phases=[hypothesis.Phase.generate],
         suppress_health_check=list(hypothesis.HealthCheck),
     )
+    given: Any = hypothesis.given
     schema = schemathesis.openapi.from_dict(openapi)
     for result in schema.get_all_operations():
         operation = result.ok()
         if operation.path in LEFT_OUT:
             continue
         name = f"{operation.method.upper()} {operation.path}"
-        run: Callable[..., Any] = hypothesis.given(operation.as_strategy())(
+        run = given(operation.as_strategy())(
             _sender(client, model, timeout, name, found, limit)
         )
         with warnings.catch_warnings():
