@@ -60,7 +60,8 @@ class Sampling:
                 else {name: getattr(memory, field) for name, field in answers.items()}
             )
         registered = {uuid: _told(kinds) for uuid, kinds in self._events.registered.items()}
-        self._write(kind="begin", gpus=gpus, registered=registered)
+        # What starting took, so that the end tells what sampling took.
+        self._write(kind="begin", gpus=gpus, registered=registered, cpu_s=_cpu_seconds())
 
     def memory(self, *, last: bool = False) -> None:
         """Free bytes of each GPU; written when they change, once a second, and at last."""
@@ -93,8 +94,7 @@ class Sampling:
             self._write(kind="rest", gpu=uuid, **self._rest_of(uuid))
 
     def end(self) -> None:
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        self._write(kind="end", ticks=self.ticks, cpu_s=round(used.ru_utime + used.ru_stime, 3))
+        self._write(kind="end", ticks=self.ticks, cpu_s=_cpu_seconds())
 
     def _rest_of(self, uuid: str) -> dict[str, object]:
         probe = self._probe
@@ -138,6 +138,12 @@ class Sampling:
 
     def _write(self, **line: object) -> None:
         self._file.write(json.dumps({"t": round(self._clock(), 3), **line}) + "\n")
+
+
+def _cpu_seconds() -> float:
+    """CPU seconds of this process until now."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return round(used.ru_utime + used.ru_stime, 3)
 
 
 def _told(answer: Observed[Any]) -> object:

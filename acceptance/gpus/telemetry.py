@@ -7,7 +7,8 @@ A file of JSON objects, one a line, each with t (seconds since the epoch) and ki
   line: what does not change is written once a second);
 - rest: gpu, power_w, energy_j, temperature_c, gpu_percent, memory_percent, clock_reasons, rows
   (correctable, uncorrectable, pending, failed), ecc_uncorrected, thermal_ns, power_ns;
-- event: gpu, event, code;  missed: gpu, what, unobservable, error;  end: ticks, cpu_s.
+- event: gpu, event, code;  missed: gpu, what, unobservable, error;  end: ticks, cpu_s (as in
+  begin: CPU seconds of the sampler until then).
 """
 
 from __future__ import annotations
