@@ -114,6 +114,7 @@ class _Measuring:
         target.check()
         capacity = read_capacity(target, cell)
         self._queued = capacity is not None and cell.batch > capacity.fits
+        self.tell("measuring")  # before the window: whoever looks at the server stops now
         before = settled_counters(target, expected=self.settled)
         log_start, started = log_size(target), time.time()
         offset = time.time() - time.perf_counter()

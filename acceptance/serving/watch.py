@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from acceptance.errors import ObservationError, ServerError
 from acceptance.serving.generation import generate
 from acceptance.serving.log import LogTail
-from acceptance.serving.metrics import scrape
+from acceptance.serving.metrics import Metrics, scrape
 from acceptance.serving.readiness import SETTLE, failure
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class ServerWatch:
         assert server.log is not None
         self.server = server
         self.on_broken = on_broken
+        self.latest: tuple[float, Metrics] | None = None  # the last reading, and its monotonic time
         self._reader = LogTail(server.log, offset=server.log.stat().st_size)
         self._stop = threading.Event()
         self._progress = 0.0
@@ -75,6 +76,7 @@ class ServerWatch:
         hang = self.server.deployment.budgets.hang
         try:
             metrics = scrape(self.server, timeout=METRICS_PERIOD)
+            self.latest = time.monotonic(), metrics
             working = sum(metrics.sum(name) for name in WORK) > 0
             progress = sum(metrics.sum(name) for name in PROGRESS)
         except ObservationError:
