@@ -344,16 +344,17 @@ def _victim(kill: Kill, running: Running, draw: random.Random) -> psutil.Process
     if kill.target == "pytest":
         return psutil.Process(running.process.pid) if running.process.poll() is None else None
     words = {
-        "xdist worker": "exec(eval(",
-        "warden": "serving.warden",
-        "bench worker": "bench_worker",
+        "xdist worker": ("exec(eval(", "[pytest-xdist "),  # which renames itself in a test
+        "warden": ("serving.warden",),
+        "bench worker": ("bench_worker",),
     }
     while running.process.poll() is None:
         running.read()
         found = []
         for process in tagged(running.run_dir):
             with suppress(psutil.Error):
-                if any(words[kill.target] in word for word in process.cmdline()):
+                said = " ".join(process.cmdline())
+                if any(word in said for word in words[kill.target]):
                     found.append(process)
         if found:
             return draw.choice(sorted(found, key=lambda process: process.pid))

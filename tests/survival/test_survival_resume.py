@@ -243,6 +243,7 @@ def items(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         Item("grows", "server", "loaded"),
         Item("ends", area="resilience"),
         Item("starts anew", area="resilience"),
+        Item("in its place", "after_server"),
     ]
 
 
@@ -257,7 +258,8 @@ def items(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         (["grows"], ["a-b512", "grows"]),
         (["grows", "a-b1 again"], ["a-b1", "a-b1 again", "grows"]),
         # The first ends the server that the second starts again.
-        (["starts anew"], ["ends", "starts anew"]),
+        (["starts anew"], ["ends", "starts anew", "in its place"]),
+        (["in its place"], ["ends", "starts anew", "in its place"]),
     ],
 )
 def test_what_belongs_together_is_run_together(
