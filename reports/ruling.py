@@ -26,8 +26,18 @@ if TYPE_CHECKING:
     from reports.schema import AnyRecord
 
 
+# The last results that a verdict was asked of: a report asks several times, of the same object.
+_last: list[tuple[Results, RunVerdict]] = []
+
+
 def verdict_of(results: Results) -> RunVerdict:
     """The verdict that the records support; less than accepted when the run's own last word was."""
+    if not (_last and _last[0][0] is results):
+        _last[:] = [(results, _verdict_of(results))]
+    return _last[0][1]
+
+
+def _verdict_of(results: Results) -> RunVerdict:
     facts = facts_of(results)
     end = last_end(results.records)
     verdict = _with_status(facts, end.exit_status if end else 0)

@@ -70,7 +70,9 @@ class Page:
 
     @property
     def tone(self) -> str:
-        """good, bad or short."""
+        """good, bad or short; other where all held in a lane that accepts nothing."""
+        if self.verdict.accepted and not self.full:
+            return "other"
         return TONES[self.verdict.verdict]
 
     @property

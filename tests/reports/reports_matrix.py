@@ -344,6 +344,8 @@ def _cell(made: Made, deployment: Deployment, common: dict[str, Any], cell: Cell
 def _limit(metric: str, value: float, unit: str, expected: dict[str, float], ill: str) -> Limit:
     """A baseline as calibration leaves it, around what a healthy cell would have."""
     name = metric.split("_")[0]
+    if unit in ("requests", "tokens"):
+        return Limit(kind=Kind.EXPECTED, expected=value, unit=unit, source="size of the cell")
     centre = value
     if ill == "slow" and name == "tpot":
         centre = expected["tpot"]
