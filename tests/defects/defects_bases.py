@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from defects_running import ROOT
+from defects_running import HERE, ROOT
 from defects_worlds import SITE
 
 from acceptance.deployments.installed import find_vllm
@@ -41,11 +41,19 @@ def simulated_base(folder: Path) -> Iterator[Base]:
         yield Base(server.url, KEY, deployment.name)
 
 
+def switch(folder: Path) -> Path:
+    """The file that says what is broken in the server of vllm_base."""
+    return folder / "switch.json"
+
+
 @contextmanager
-def vllm_base(folder: Path, name: str = "rehearsal-tp-ep") -> Iterator[Base]:
-    """Ready after half a minute. Nothing of it is left."""
-    deployment = load_deployments()[name]
-    os.environ.pop("ACCEPTANCE_DEFECT", None)
+def vllm_base(folder: Path, name: str = "rehearsal-defects-tp") -> Iterator[Base]:
+    """Ready after half a minute. What `switch` below names is read by the plugin that breaks it.
+    Nothing of it is left."""
+    deployment = load_deployments([folder / SITE])[name]
+    os.environ["ACCEPTANCE_DEFECT_SWITCH"] = str(switch(folder))
+    paths = (str(HERE / "overlay"), os.environ.get("PYTHONPATH", ""))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     server = launch(deployment, Profile.BENCHMARK, find_vllm(), folder, redactor=Redactor())
     assert server.custody is not None
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import sys
 import time
 from collections import defaultdict
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from defects_alter import ALTERATIONS
-from defects_bases import simulated_base, vllm_base
+from defects_bases import simulated_base, switch, vllm_base
 from defects_catalogue import Defect, World
 from defects_proxy import Proxy
 from defects_running import Runs
@@ -25,6 +26,7 @@ from defects_worlds import (
     gpu,
     simulated,
     speed,
+    switched,
     twin,
     vllm,
     write_metadata,
@@ -82,7 +84,10 @@ class Campaign:
             self._several(by[World.GPU], gpu, COMPUTING)
         if by[World.SPEED]:
             self._measured(by[World.SPEED])
-        self._several(by[World.VLLM], vllm, 1)
+        if found := [defect for defect in by[World.VLLM] if switched(defect)]:
+            with self._alone(), vllm_base(self.folder) as base:
+                self._switched(found, base)
+        self._several([d for d in by[World.VLLM] if not switched(d)], vllm, 1)
 
     def _proxied(self, defects: Sequence[Defect], base: Base) -> None:
         proxy = Proxy(base.url, base.key)
@@ -98,6 +103,13 @@ class Campaign:
             self._each(defects, one, COMPUTING)
         finally:
             proxy.close()
+
+    def _switched(self, defects: Sequence[Defect], base: Base) -> None:
+        """One after the other in one running server, the healthy twin first."""
+        for defect in [twin(defects), *defects]:
+            switch(self.folder).write_text(json.dumps(defect.inject["plugin"]), encoding="utf-8")
+            asked = attached(defect, self.folder, base.url, base.key, base.deployment)
+            self._score(defect, self.runs.run(defect.id, asked), base.deployment)
 
     def _several(
         self, defects: Sequence[Defect], ask: Callable[[Defect, Path], Asked], at_once: int

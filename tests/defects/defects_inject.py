@@ -6,7 +6,6 @@ ACCEPTANCE_DEFECT holds JSON, by deployment:
     drop, add      flags that its command line loses (with how many values), and gains
     port_taken     the port that it is given belongs to somebody else
     simulation     faults of the simulated server
-    plugin         what inside/break_model.py breaks in real vLLM
     without_collectives  the rehearsal's plugin for data parallelism is left out
     checkpoint     what is wrong with the files it loads (defects_checkpoint.py)
     state          of the made-up GPU, once it is leased, and when the server is ready:
@@ -70,10 +69,6 @@ def _prepare(original: Callable[..., launch.Preparation]) -> Callable[..., launc
             original(deployment.model_copy(update={"options": _bare(deployment)}), *args, **kwargs)
         if "simulation" in wrong:
             env["ACCEPTANCE_SIMULATION"] = json.dumps(wrong["simulation"])
-        if "plugin" in wrong:
-            env["ACCEPTANCE_DEFECT_INSIDE"] = json.dumps(wrong["plugin"])
-            folder = str(Path(__file__).with_name("overlay"))
-            env["PYTHONPATH"] = os.pathsep.join(filter(None, (env.get("PYTHONPATH"), folder)))
         path = prepared.model_path
         if "checkpoint" in wrong:
             from defects_checkpoint import spoiled

@@ -59,7 +59,7 @@ def write(scores: Mapping[str, Score], words: Sequence[str], *, on_vllm: bool) -
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {_python()}",
     }
     for name, found in scores.items():
-        if found.scored is not Scored.UNDETECTABLE:
+        if found.scored not in (Scored.UNDETECTABLE, Scored.BROKEN):
             at = f"{name}{ON_VLLM}" if on_vllm else name
             kept[at] = {**asdict(found), "seconds": round(found.seconds, 1), **made}
     text = json.dumps(dict(sorted(kept.items())), indent=1, ensure_ascii=False)

@@ -33,6 +33,7 @@ FAKE_VLLM = ROOT / "tests" / "fakes" / "fake_vllm.py"
 NVML = ROOT / "tests" / "gpus" / "gpus_fake_nvml.c"
 SLICE = "slice-fp8-1xh200"
 GPU = {"count": 1, "taken_mib": 100, "processes": 0, "pending": 0, "mig": 0}
+SLOW = "1.0"
 SITE = "site"
 COMPILERS = ("cc", "gcc", "clang")
 
@@ -72,16 +73,25 @@ def deployment_of(defect: Defect) -> str:
 
 def configuration(defect: Defect) -> str:
     """Defects of one configuration share a healthy twin."""
-    return f"{defect.world}.{deployment_of(defect)}"
+    place = "switched" if switched(defect) else str(defect.world)
+    return f"{place}.{deployment_of(defect)}"
+
+
+def switched(defect: Defect) -> bool:
+    """Whether it is put into real vLLM while that runs, so that many share one start."""
+    return "plugin" in defect.inject
 
 
 def twin(defects: Sequence[Defect]) -> Defect:
     """All that defects of one configuration select, and nothing wrong."""
     first = defects[0]
+    inject: dict[str, Any] = {"plugin": {}} if switched(first) else {}
+    if first.world is World.GPU:
+        inject = {"pace": SLOW}  # so that there is something to sample while prompts are long
     return first.model_copy(
         update={
             "id": f"healthy.{configuration(first)}",
-            "inject": {},
+            "inject": inject,
             "select": tuple(dict.fromkeys(part for d in defects for part in d.select)),
             "keyword": "",
         }
@@ -110,10 +120,10 @@ def simulated(defect: Defect, folder: Path) -> Asked:
 
 def gpu(defect: Defect, folder: Path) -> Asked:
     """A run of the slice on a made-up GPU with the fake server. inject: what defects_inject.py
-    takes, and: words (of the fake server), gpu (the GPU's state from the beginning), init."""
+    takes, and: words and pace of the fake server, gpu (the GPU's state from the beginning)."""
     given = dict(defect.inject)
     words_of_fake = given.pop("words", "")
-    begin, init = given.pop("gpu", {}), given.pop("init", "0")
+    begin, pace = given.pop("gpu", {}), given.pop("pace", "0.005")
     mine = folder / defect.id
     mine.mkdir(parents=True, exist_ok=True)
     state = mine / "state"
@@ -124,8 +134,9 @@ def gpu(defect: Defect, folder: Path) -> Asked:
         "ACCEPTANCE_DEFECT": json.dumps({SLICE: given} if given else {}),
         "PYTHONPATH": str(folder / "installed-vllm"),
         "FAKE_NVML_STATE": str(state),
-        "FAKE_NVML_INIT": str(init),
+        "FAKE_NVML_INIT": "0",
         "FAKE_VLLM": words_of_fake,
+        "FAKE_VLLM_PACE": pace,
         "ACCEPTANCE_LOCKS": str(mine / "locks"),
         "ACCEPTANCE_CACHE": str(folder / "cache"),
     }

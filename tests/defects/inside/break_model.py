@@ -1,32 +1,72 @@
-"""vLLM plugin: breaks one thing in DeepSeek's model, its cache or its sampler, as
-ACCEPTANCE_DEFECT_INSIDE (JSON) says. In vLLM's own processes only; without the variable it does
-nothing."""
+"""vLLM plugin: breaks one thing in DeepSeek's model, its cache or its sampler as it runs.
+
+What is broken is read from the file that ACCEPTANCE_DEFECT_SWITCH names, before every step: JSON
+such as {"expert_zero": 3}, or nothing at all for a healthy server. Without the variable the plugin
+does nothing.
+"""
 
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
 
-VARIABLE = "ACCEPTANCE_DEFECT_INSIDE"
+VARIABLE = "ACCEPTANCE_DEFECT_SWITCH"
 SHIFT = 17  # places by which what is shuffled is moved
 PAGE = 16  # tokens in a block of the CPU's latent cache
+# What can be broken, with what its number means.
+BREAKS = {
+    "expert_zero": "the expert that gives zeros",
+    "experts_permuted": "by how many places experts stand beside their own",
+    "combine_skipped": "the rank whose experts do not reach the sum",
+    "rank_garbled": "the rank whose attention output is noise",
+    "rope_scale": "the factor by which positions are too small",
+    "nan_logits": "1",
+    "logit_scale": "the factor on logits",
+    "wrong_after": "steps that are right",
+    "wrong_above": "positions that are right",
+    "wrong_batch": "requests in a step up to which it is right",
+    "kv_alias": "1",
+    "temperature_ignored": "1",
+}
+
+
+class Switch:
+    """What is broken now. steps: since it was."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.told = ""
+        self.wrong: dict[str, float] = {}
+        self.steps = 0
+
+    def look(self) -> None:
+        """Once a step."""
+        try:
+            told = self.path.read_text(encoding="utf-8")
+        except OSError:
+            told = ""
+        if told != self.told:
+            self.told, self.steps = told, 0
+            self.wrong = json.loads(told or "{}")
+        self.steps += 1
+
+    def get(self, name: str) -> float | None:
+        return self.wrong.get(name)
 
 
 def register() -> None:
     """Entry point of `vllm.general_plugins`; vLLM calls it in each of its processes."""
-    wrong = json.loads(os.environ.get(VARIABLE) or "{}")
-    for name, value in wrong.items():
-        BREAKS[name](value)
-
-
-def _model() -> Any:
-    from vllm.model_executor.models.deepseek_v2 import DeepseekV2ForCausalLM
-
-    return DeepseekV2ForCausalLM
+    path = os.environ.get(VARIABLE)
+    if path:
+        switch = Switch(Path(path))
+        for put in (_into_model, _into_experts, _into_attention, _into_cache, _into_sampler):
+            put(switch)
 
 
 def _rank() -> int:
@@ -35,143 +75,91 @@ def _rank() -> int:
     return int(get_tensor_model_parallel_rank())
 
 
-def _loaded(change: Any) -> None:
-    """change(model) once weights are loaded, before vLLM repacks them."""
-    kind = _model()
-    original = kind.load_weights
+def _into_model(switch: Switch) -> None:
+    from vllm.model_executor.models.deepseek_v2 import DeepseekV2ForCausalLM as Model
 
-    @functools.wraps(original)
-    def load_weights(self: Any, *args: Any, **kwargs: Any) -> Any:
-        found = original(self, *args, **kwargs)
-        with torch.no_grad():
-            change(self)
-        return found
+    run, score = Model.forward, Model.compute_logits
 
-    kind.load_weights = load_weights
-
-
-def _logits(change: Any) -> None:
-    """change(logits) of every step and of scored prompts."""
-    kind = _model()
-    original = kind.compute_logits
-
-    @functools.wraps(original)
-    def compute_logits(self: Any, hidden: Any, *args: Any, **kwargs: Any) -> Any:
-        found = original(self, hidden, *args, **kwargs)
-        return found if found is None else change(found)
-
-    kind.compute_logits = compute_logits
-
-
-def _hidden(change: Any) -> None:
-    """change(hidden states, positions) of every step."""
-    kind = _model()
-    original = kind.forward
-
-    @functools.wraps(original)
+    @functools.wraps(run)
     def forward(self: Any, input_ids: Any, positions: Any, *args: Any, **kwargs: Any) -> Any:
-        return change(original(self, input_ids, positions, *args, **kwargs), positions)
-
-    kind.forward = forward
-
-
-def _experts(model: Any) -> Any:
-    """Parameters of routed experts of this rank: name and tensor, experts first."""
-    for name, parameter in model.named_parameters():
-        if name.endswith(("w13_weight", "w2_weight")):
-            yield name, parameter
-
-
-def expert_zero(number: int) -> None:
-    def change(model: Any) -> None:
-        for name, parameter in _experts(model):
-            if name.endswith("w2_weight") and _rank() == 0:
-                parameter.data[number].zero_()
-
-    _loaded(change)
-
-
-def experts_permuted(_: bool) -> None:
-    def change(model: Any) -> None:
-        for _, parameter in _experts(model):
-            parameter.data.copy_(parameter.data.roll(1, 0))
-
-    _loaded(change)
-
-
-def combine_skipped(_: bool) -> None:
-    def change(model: Any) -> None:
-        for name, parameter in _experts(model):
-            if name.endswith("w2_weight") and _rank() == 1:
-                parameter.data.zero_()
-
-    _loaded(change)
-
-
-def rank_garbled(rank: int) -> None:
-    def change(model: Any) -> None:
-        for name, parameter in model.named_parameters():
-            if name.endswith("o_proj.weight") and _rank() == rank:
-                noise = torch.Generator().manual_seed(1)
-                drawn = torch.randn(parameter.shape, generator=noise)
-                parameter.data.copy_(drawn * parameter.data.float().std())
-
-    _loaded(change)
-
-
-def rope_scale(factor: float) -> None:
-    def change(model: Any) -> None:
-        for module in model.modules():
-            table = getattr(module, "cos_sin_cache", None)
-            if torch.is_tensor(table):
-                places = (torch.arange(len(table)) / factor).long()
-                table.copy_(table[places].clone())
-
-    _loaded(change)
-
-
-def nan_logits(_: bool) -> None:
-    _logits(lambda logits: logits.fill_(float("nan")))
-
-
-def logit_scale(factor: float) -> None:
-    _logits(lambda logits: logits * factor)
-
-
-def wrong_after(steps: int) -> None:
-    seen = 0
-
-    def change(logits: Any) -> Any:
-        nonlocal seen
-        seen += 1
-        return logits.roll(SHIFT, -1) if seen > steps else logits
-
-    _logits(change)
-
-
-def wrong_above(position: int) -> None:
-    def change(hidden: Any, positions: Any) -> Any:
-        late = positions >= position
-        hidden[late] = hidden[late].roll(SHIFT, -1)
+        switch.look()
+        if factor := switch.get("rope_scale"):
+            positions = (positions / factor).long()
+        hidden = run(self, input_ids, positions, *args, **kwargs)
+        above, most = switch.get("wrong_above"), switch.get("wrong_batch")
+        if above is not None:
+            late = positions >= above
+            hidden[late] = hidden[late].roll(SHIFT, -1)
+        if most is not None and _requests() > most:
+            hidden = hidden.roll(SHIFT, -1)
         return hidden
 
-    _hidden(change)
+    @functools.wraps(score)
+    def compute_logits(self: Any, *args: Any, **kwargs: Any) -> Any:
+        logits = score(self, *args, **kwargs)
+        if logits is None:
+            return None
+        if switch.get("nan_logits"):
+            logits.fill_(float("nan"))
+        if factor := switch.get("logit_scale"):
+            logits = logits * factor
+        after = switch.get("wrong_after")
+        return logits.roll(SHIFT, -1) if after is not None and switch.steps > after else logits
+
+    Model.forward, Model.compute_logits = forward, compute_logits
 
 
-def wrong_batch(most: int) -> None:
-    def change(hidden: Any, positions: Any) -> Any:
-        from vllm.forward_context import get_forward_context
+def _requests() -> int:
+    """Requests in this step."""
+    from vllm.forward_context import get_forward_context
 
-        metadata = get_forward_context().attn_metadata
-        if isinstance(metadata, dict) and metadata:
-            requests = next(iter(metadata.values())).num_reqs
-            return hidden.roll(SHIFT, -1) if requests > most else hidden
-        return hidden
-
-    _hidden(change)
+    metadata = get_forward_context().attn_metadata
+    if not isinstance(metadata, dict) or not metadata:
+        return 0
+    return int(next(iter(metadata.values())).num_reqs)
 
 
-def kv_alias(_: bool) -> None:
+def _into_experts(switch: Switch) -> None:
+    """Routing is changed, which is what experts that are broken come to."""
+    from vllm.model_executor.layers.fused_moe.experts import cpu_moe
+
+    experts = cpu_moe.CPUUnquantizedExperts
+    original = experts.apply
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def apply(*args: Any, **kwargs: Any) -> Any:
+        call = signature.bind(*args, **kwargs).arguments
+        ids, weights = call["topk_ids"], call["topk_weights"]
+        if (number := switch.get("expert_zero")) is not None:
+            call["topk_weights"] = torch.where(ids == int(number), 0.0, weights).to(weights.dtype)
+        if places := switch.get("experts_permuted"):
+            count = int(call["global_num_experts"])
+            call["topk_ids"] = ((ids + int(places)) % count).to(ids.dtype).contiguous()
+        if switch.get("combine_skipped") == _rank():
+            call["topk_weights"] = torch.zeros_like(weights)
+        return original(**call)
+
+    experts.apply = apply
+
+
+def _into_attention(switch: Switch) -> None:
+    from vllm.model_executor.layers.linear import RowParallelLinear
+
+    original = RowParallelLinear.forward
+    noise = torch.Generator().manual_seed(1)
+
+    @functools.wraps(original)
+    def forward(self: Any, given: Any, *args: Any, **kwargs: Any) -> Any:
+        if switch.get("rank_garbled") == _rank() and self.prefix.endswith("o_proj"):
+            drawn = torch.randn(given.shape, generator=noise).to(given.dtype)
+            given = drawn * given.float().std().to(given.dtype)
+        return original(self, given, *args, **kwargs)
+
+    RowParallelLinear.forward = forward
+
+
+def _into_cache(switch: Switch) -> None:
     """Every second block of the cache is written into the block before it."""
     from vllm.v1.attention.backends.mla.cpu_mla import CPUMLAImpl
 
@@ -179,25 +167,23 @@ def kv_alias(_: bool) -> None:
 
     @functools.wraps(original)
     def update(self: Any, kv: Any, k_pe: Any, cache: Any, slots: Any, *args: Any) -> Any:
-        odd = (slots >= 0) & (slots // PAGE % 2 == 1)
-        return original(self, kv, k_pe, cache, torch.where(odd, slots - PAGE, slots), *args)
+        if switch.get("kv_alias"):
+            odd = (slots >= 0) & (slots // PAGE % 2 == 1)
+            slots = torch.where(odd, slots - PAGE, slots)
+        return original(self, kv, k_pe, cache, slots, *args)
 
     CPUMLAImpl.do_kv_cache_update = update
 
 
-def temperature_ignored(_: bool) -> None:
+def _into_sampler(switch: Switch) -> None:
     from vllm.v1.sample.sampler import Sampler
 
+    original = Sampler.sample
+
+    @functools.wraps(original)
     def sample(self: Any, logits: Any, metadata: Any, *args: Any, **kwargs: Any) -> Any:
-        return self.greedy_sample(logits), None
+        if switch.get("temperature_ignored"):
+            return self.greedy_sample(logits), None
+        return original(self, logits, metadata, *args, **kwargs)
 
     Sampler.sample = sample
-
-
-BREAKS: dict[str, Any] = {
-    found.__name__: found
-    for found in (
-        *(expert_zero, experts_permuted, combine_skipped, rank_garbled, rope_scale, nan_logits),
-        *(logit_scale, wrong_after, wrong_above, wrong_batch, kv_alias, temperature_ignored),
-    )
-}
