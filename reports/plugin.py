@@ -45,7 +45,7 @@ class RunContext:
     recorder: Recorder
     lanes: Mapping[str, Lane]
     digests: Mapping[str, str] = field(default_factory=dict)
-    began: float = field(default_factory=time.time)
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def report(self) -> Path:
@@ -153,7 +153,7 @@ class CloseHooks:
             self.read(),
             finished=self._all_ran and exitstatus in over and not stopped,
             pytest_status=int(exitstatus),
-            duration=time.time() - self.context.began,
+            duration=time.monotonic() - self.context.began,
         )
         self.context.recorder.write(end)
         session.exitstatus = end.exit_status

@@ -7,6 +7,7 @@ when anything was left behind, lost, or judged otherwise.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 import tempfile
@@ -97,7 +98,12 @@ def main() -> int:
     parser.add_argument("--rows", default="", help="only rows whose name contains this")
     parser.add_argument("--beside", type=int, default=3, help="trials at once")
     parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--table", type=Path, help="only print the table of such a file")
     given = parser.parse_args()
+    if given.table:
+        told = [Found(**json.loads(line)) for line in given.table.read_text().splitlines()]
+        print("\n".join(table(told)))
+        return 0
     trials: list[Found] = []
     with tempfile.TemporaryDirectory(prefix="kills-") as name:
         world = World(Path(name))

@@ -104,6 +104,7 @@ class World:
             "ACCEPTANCE_CACHE": str(self.folder / "cache"),
             "TMPDIR": str(temp),
             TAG: str(run_dir),
+            "SPT_NOENV": "1",  # or workers of xdist lose TAG when they rename themselves
             "SURVIVAL_CLOCK": clock,
         }
         return Running(self, run_dir, temp, site.words(*words), env, terminal, room)
@@ -193,7 +194,7 @@ def break_off(world: World, kill: Kill, lines: int, draw: random.Random) -> Foun
         tree = _tree(victim)
         ports = listening(run_dir)
         shared = shared_by(run_dir)
-        found.hit = " ".join(victim.cmdline()[:4])[-60:] if victim.is_running() else ""
+        found.hit = " ".join(victim.cmdline()).strip()[-80:] if _lives(victim) else ""
         _send(kill, victim, running)
         began = time.monotonic()
         if kill.target == "pytest":
