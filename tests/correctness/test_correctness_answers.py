@@ -239,4 +239,5 @@ def test_lm_eval_asks_the_rehearsals_questions(answering: Any, tmp_path: Path) -
     assert sum(not answer.extracted and not answer.truncated for answer in said) == 1
     body = answering.seen[0]
     assert (body["temperature"], body["top_p"], body["max_tokens"]) == (0.0, 1.0, 96)
+    assert body["stop"] == []
     assert [message["role"] for message in body["messages"]] == ["user"]

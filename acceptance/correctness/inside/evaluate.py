@@ -105,7 +105,8 @@ def main(job_file: Path, out: Path) -> None:
             limit=job["limit"],
             apply_chat_template=True,
             fewshot_as_multiturn=job["shots"] > 0,
-            gen_kwargs={**job["sampling"], "max_gen_toks": job["tokens"]},
+            # A chat ends by itself; "Question:" of GSM8K's task would cut reasoning short.
+            gen_kwargs={**job["sampling"], "max_gen_toks": job["tokens"], "until": []},
             bootstrap_iters=0,
             log_samples=True,
             random_seed=0,
