@@ -7,7 +7,6 @@ import errno
 import itertools
 import os
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from packaging.version import Version
-from survival_world import ALONE, recorded, verdict
+from survival_world import ALONE, outcomes, recorded, verdict
 
 from acceptance.deployments.installed import Vllm
 from acceptance.errors import InputError, ObservationError, ServerError
@@ -34,6 +33,8 @@ from reports.recorder import RESULTS, Recorder, append
 from reports.ruling import last_end
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from survival_world import World
 
 VLLM = Vllm(Version("0.32.0"), ("vllm",), cpu=True, python=sys.executable)
@@ -160,18 +161,43 @@ def test_too_few_open_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None
         directory.open_files()
 
 
-def test_a_clock_that_jumps_back_changes_no_verdict(world: World) -> None:
-    """An hour, in the middle of the run, as pytest tells the time."""
-    run_dir = world.new()
-    running = world.start(run_dir, *ALONE, "--run-dir", str(run_dir), clock="back")
-    assert running.wait() == 0, running.out.read_text()
-    records = read_results(run_dir).records
+@pytest.fixture(scope="module")
+def beside(world: World) -> Iterator[dict[str, Path]]:
+    """Two runs at the same time, one of them with a clock that jumps back an hour, and a server on
+    this host that is nobody's of theirs."""
+    foreign = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)", "vllm", "serve", "--port", "8000"],
+        env={"PATH": os.environ["PATH"]},
+    )
+    try:
+        dirs = {"back": world.new(), "": world.new()}
+        runs = [
+            world.start(path, *ALONE, "--run-dir", str(path), clock=clock)
+            for clock, path in dirs.items()
+        ]
+        assert [one.wait() for one in runs] == [0, 0], [one.out.read_text() for one in runs]
+        assert foreign.poll() is None
+        yield dirs
+    finally:
+        foreign.kill()
+        foreign.wait()
+
+
+def test_a_clock_that_jumps_back_changes_no_verdict(beside: dict[str, Path]) -> None:
+    records = read_results(beside["back"]).records
     times = [record.time for record in records]
     assert min(later - earlier for earlier, later in itertools.pairwise(times)) < -3000
     end = last_end(records)
     assert end is not None
     assert end.duration > 0
-    assert verdict(run_dir).word == "SIMULATED"
+    assert verdict(beside["back"]).word == "SIMULATED"
+
+
+def test_runs_beside_each_other_and_a_foreign_server_leave_each_other_alone(
+    beside: dict[str, Path],
+) -> None:
+    assert verdict(beside[""]).word == "SIMULATED"
+    assert outcomes(read_results(beside[""])) == outcomes(read_results(beside["back"]))
 
 
 def test_a_log_of_two_gigabytes_is_read_in_little_memory(tmp_path: Path) -> None:
@@ -225,20 +251,3 @@ def test_a_full_dev_shm_is_named() -> None:
         file.flush()
         told = root_cause(Path(file.name))
     assert "/dev/shm is full" in told.hint
-
-
-def test_a_foreign_server_on_this_host_is_left_alone(world: World) -> None:
-    """And so is a run beside: each ends its own, and nobody else's."""
-    foreign = subprocess.Popen(
-        [sys.executable, "-c", "import time; time.sleep(600)", "vllm", "serve", "--port", "8000"],
-        env={"PATH": os.environ["PATH"]},
-    )
-    try:
-        runs = [world.new() for _ in range(2)]
-        started = [world.start(path, *ALONE, "--run-dir", str(path)) for path in runs]
-        assert [one.wait() for one in started] == [0, 0], started[0].out.read_text()
-        assert [verdict(path).word for path in runs] == ["SIMULATED"] * 2
-        assert foreign.poll() is None
-    finally:
-        foreign.send_signal(signal.SIGKILL)
-        foreign.wait()
