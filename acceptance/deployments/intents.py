@@ -151,6 +151,7 @@ TABLE: tuple[Row, ...] = (
     # The models' own forms: R1 opens its reasoning in the prompt, V3 and R1 call tools alike.
     Row("reasoning_parser", flags=("--reasoning-parser", "{}")),
     Row("tool_call_parser", flags=("--tool-call-parser", "{}", "--enable-auto-tool-choice")),
+    Row("chat_template", flags=("--chat-template", "{}")),
     # The recipe's benchmarks want it off; vLLM ships it on in every version here.
     Row("prefix_caching", "off", flags=("--no-enable-prefix-caching",)),
     Row("kv_cache_gib", only="cpu", env=(("VLLM_CPU_KVCACHE_SPACE", "{}"),)),

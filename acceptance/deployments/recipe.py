@@ -80,6 +80,7 @@ def intents(deployment: Deployment, profile: Profile) -> dict[str, str]:
         "deep_gemm_warmup": options.deep_gemm_warmup,
         "reasoning_parser": options.reasoning_parser,
         "tool_call_parser": options.tool_call_parser,
+        "chat_template": options.chat_template,
         "prefix_caching": "off" if profile is Profile.BENCHMARK else None,
         "kv_cache_gib": options.kv_cache_gib,
         "cpu_threads_bind": options.cpu_threads_bind,

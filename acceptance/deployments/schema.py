@@ -123,7 +123,8 @@ class Options(Data):
     gpu_memory_utilization: share of a GPU's memory. shutdown_timeout: seconds that requests in
     flight get after SIGTERM. load_format: "dummy" for weights that mean nothing (slice lane).
     reasoning_parser, tool_call_parser: vLLM's names ("deepseek_r1", "deepseek_v3"); without one the
-    server splits off no reasoning, or calls no tool.
+    server splits off no reasoning, or calls no tool. chat_template: a file in place of the model's
+    own, which for R1 and V3 shows the model no tools.
     deep_gemm_warmup: "skip", "relax" or "full". The last three are for the rehearsal lane:
     kv_cache_gib in GiB, cpu_threads_bind as "0|1" (cores of each rank).
     """
@@ -142,6 +143,7 @@ class Options(Data):
     deep_gemm_warmup: Word | None = None
     reasoning_parser: Word | None = None
     tool_call_parser: Word | None = None
+    chat_template: Annotated[str, Field(pattern=r"^[^\s-]\S*$")] | None = None
     shutdown_timeout: Count = 5
     data_parallel_plugin: bool | None = None
     kv_cache_gib: Annotated[float, Field(gt=0, multiple_of=1)] | None = None  # vLLM: whole GiB

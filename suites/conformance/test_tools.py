@@ -16,7 +16,7 @@ from suites.checklist import check
 from suites.conformance.asking import Requests
 from suites.conformance.holding import needs_reasoning, needs_tools, specified
 from suites.conformance.tasks import CALLS, PLAIN, asked
-from suites.conformance.test_usage import prompt_ids
+from suites.conformance.test_usage import prompt_ids, tokenized
 
 if TYPE_CHECKING:
     from acceptance.deployments.schema import Deployment
@@ -27,11 +27,13 @@ FIRST = CALLS[0]
 OFFERED = [dict(tool) for tool in FIRST.tools]
 NAMED = {"type": "function", "function": {"name": FIRST.tools[0]["function"]["name"]}}
 ARGUMENTS = dict(FIRST.call.arguments) if FIRST.call else {}
-CALLED = {
+CALLED: dict[str, Any] = {
     "id": "call_1",
     "type": "function",
     "function": {"name": FIRST.call.name if FIRST.call else "", "arguments": json.dumps(ARGUMENTS)},
 }
+NAMED_IN = CALLED["function"]["name"]
+UNSEEN = "the chat template shows the model no tools: give one that does (option chat_template)"
 RESULT = "It is sunny there."
 HISTORY = [
     {"role": "user", "content": FIRST.prompt},
@@ -80,6 +82,23 @@ def test_tools_are_taken(
 
 
 @check(58)
+def test_tools_reach_the_model(
+    deployment: Deployment, answers: Answers, record_check: RecordCheck
+) -> None:
+    """The prompt of a request that offers tools names each of them.
+
+    Does not prove that the model was trained on this form. Would have caught R1's and V3's own chat
+    templates, which leave tools out, so that the model calls none or makes some up.
+    """
+    needs_tools(deployment)
+    reach = answers.once(_tools_reach)
+    if not (reach or deployment.options.chat_template or deployment.model_is_generated):
+        not_applicable(UNSEEN)
+    record_check(expected=True, actual=reach)
+    assert reach, UNSEEN
+
+
+@check(58)
 def test_calls_are_parsed(
     deployment: Deployment, answers: Answers, record_check: RecordCheck
 ) -> None:
@@ -90,6 +109,7 @@ def test_calls_are_parsed(
     text, and finish_reason stop beside a call, which agents take for the end.
     """
     needs_tools(deployment, trained=True)
+    _needs_seen_tools(answers)
     problems = []
     for task, request in CALLING:
         answer = answers.whole(request)
@@ -113,6 +133,7 @@ def test_streamed_calls(
     their closing brace, which no client can parse.
     """
     needs_tools(deployment, trained=True)
+    _needs_seen_tools(answers)
     stream, whole = answers.streamed(STREAMED), answers.whole(WHOLE)
     calls = streamed_calls(stream)
     problems = call_problems(calls, FIRST.tools)
@@ -147,6 +168,7 @@ def test_several_calls(deployment: Deployment, answers: Answers, record_check: R
     nothing. Would have caught two calls run together into one.
     """
     needs_tools(deployment, trained=True)
+    _needs_seen_tools(answers)
     calls = calls_in(answers.whole(SEVERAL))
     if len(calls) < 2:
         not_applicable(f"the model made {len(calls)} calls where two were asked for")
@@ -167,8 +189,8 @@ def test_result_is_taken(
     ids = prompt_ids(answer) or []
     asked_for = {"model": answers.model, "tokens": ids}
     prompt = read_answer(answers.client.post("/detokenize", json=asked_for))["prompt"]
-    name = CALLED["function"]["name"]  # type: ignore[index]
-    problems = [f"{part!r} is not in the prompt" for part in (RESULT, name) if part not in prompt]
+    parts = (RESULT, NAMED_IN)
+    problems = [f"{part!r} is not in the prompt" for part in parts if part not in prompt]
     specified(record_check, problems)
 
 
@@ -182,6 +204,7 @@ def test_no_raw_tool_token(
     people where a parser gave up half-way.
     """
     needs_tools(deployment, trained=True)
+    _needs_seen_tools(answers)
     found = [said(answers.whole(request)) for _, request in CALLING]
     found.append(said_in(answers.streamed(STREAMED)))
     problems = [p for one in found for p in mark_problems(one) if any(raw in p for raw in RAW)]
@@ -197,6 +220,7 @@ def test_right_tool(deployment: Deployment, answers: Answers, judge: Judge) -> N
     form in which it calls at random; K2's own API agrees with itself at an F1 of 0.76 to 0.84.
     """
     needs_tools(deployment, trained=True)
+    _needs_seen_tools(answers)
     called = [(task, calls_in(answers.whole(request))) for task, request in CALLING]
     needless = sum(bool(calls_in(answers.whole(request))) for _, request in NEEDLESS)
     hits = sum(bool(calls) for _, calls in called)
@@ -221,6 +245,7 @@ def test_tools_and_reasoning(
     text: a call within the reasoning is none.
     """
     needs_tools(deployment, trained=True)
+    _needs_seen_tools(answers)
     needs_reasoning(deployment, trained=True)
     problems = []
     for task, request in CALLING:
@@ -231,6 +256,20 @@ def test_tools_and_reasoning(
         problems += mark_problems(one)
     problems += order_problems(answers.streamed(STREAMED))
     specified(record_check, problems)
+
+
+def _needs_seen_tools(answers: Answers) -> None:
+    if not answers.once(_tools_reach):
+        not_applicable(UNSEEN)
+
+
+def _tools_reach(answers: Answers) -> bool:
+    """Whether the model is told of the tools at all."""
+    messages = [{"role": "user", "content": FIRST.prompt.replace(NAMED_IN, "it")}]
+    ids = tokenized(answers, {"model": answers.model, "messages": messages, "tools": OFFERED})
+    asked_for = {"model": answers.model, "tokens": ids}
+    prompt = read_answer(answers.client.post("/detokenize", json=asked_for))["prompt"]
+    return all(tool["function"]["name"] in prompt for tool in OFFERED)
 
 
 def _plain(calls: list[dict[str, Any]]) -> list[Call]:

@@ -46,6 +46,8 @@ def spelled(tokens: list[int]) -> str:
 def render(body: dict[str, Any], *, thinks: bool, breaks: set[str]) -> list[int]:
     """DeepSeek's chat template."""
     messages, parts = body["messages"], [MARKS[BOS]]
+    if "hides-tools" not in breaks:
+        parts += [f"{tool['function']['name']}\n" for tool in body.get("tools") or ()]
     for number, message in enumerate(messages):
         content, role = message.get("content") or "", message["role"]
         last = number == len(messages) - 1

@@ -50,6 +50,7 @@ RELEASED = {
     "--reasoning-parser": (12, 33),
     "--tool-call-parser": (12, 33),
     "--enable-auto-tool-choice": (12, 33),
+    "--chat-template": (12, 33),
 }
 SAMPLES = {
     "gpu_memory_utilization": "0.95",
@@ -63,6 +64,7 @@ SAMPLES = {
     "max_num_seqs": "64",
     "reasoning_parser": "deepseek_r1",
     "tool_call_parser": "deepseek_v3",
+    "chat_template": "/site/r1-with-tools.jinja",
 }
 ROWS = [
     pytest.param(row, value, id=f"{row.intent}-{value}-{row.since}-{row.until}-{row.only}")
@@ -147,7 +149,7 @@ def test_the_installed_vllm_knows_the_names() -> None:
         is_there = f'"{name.replace("--no-", "--")}"' in source
         if name == "--fail-on-environ-validation":
             is_there = "fail_on_environ_validation" in source  # made from the field's name
-        elif "tool-c" in name:
+        elif "tool-c" in name or "chat" in name:
             is_there = f"{name.strip('-').replace('-', '_')}: " in source  # likewise
         assert is_there is (first <= release(find_vllm().version).minor <= last), name
 
