@@ -24,6 +24,11 @@ KEPT = 8  # exchanges of one test
 MOST = 4000  # characters of a body
 _OVERLAP = 1000  # bytes beyond, so that a secret on the edge is still recognised
 _PLAIN = "application/json"
+_NAME = "acceptance.exchange"  # of a response's extensions
+Remembered = tuple["Journal", "_Seen"]
+
+
+_HERE = threading.local()
 
 
 class Journal:
@@ -33,11 +38,13 @@ class Journal:
         self._redact = redact
         self._lock = threading.Lock()
         self._kept: deque[_Seen] = deque(maxlen=KEPT)
+        self._used: deque[_Seen] = deque(maxlen=KEPT)
 
     def clear(self) -> None:
         """Forgets what an earlier test asked."""
         with self._lock:
             self._kept.clear()
+            self._used.clear()
 
     def watch(self, client: httpx.Client, key: str = "") -> httpx.Client:
         """From now on the client's exchanges are kept. key: the right one of its server."""
@@ -47,13 +54,22 @@ class Journal:
         return client
 
     def taken(self) -> tuple[Exchange, ...]:
-        """Everything kept, oldest first, without secrets."""
+        """What the test asked, oldest first, without secrets; where it recalled answers, those
+        alone, for what it asked besides was asked for others too."""
         with self._lock:
-            seen = list(self._kept)
+            seen = list(self._used or self._kept)
         return tuple(one.told(self._redact) for one in seen)
+
+    def use(self, seen: _Seen) -> None:
+        """Counts an earlier exchange to the test that runs now."""
+        with self._lock:
+            if seen not in self._used:
+                self._used.append(seen)
 
     def _see(self, response: httpx.Response, key: str) -> None:
         seen = _Seen(response, key)
+        _HERE.last = self, seen
+        response.extensions[_NAME] = self, seen
         stream = response.stream
         if response.is_stream_consumed:  # it never was on a wire
             seen.add(response.content)
@@ -146,6 +162,22 @@ def taken(item: pytest.Item) -> tuple[Exchange, ...]:
     """What this test has asked so far."""
     journal = journal_of(item.config)
     return journal.taken() if journal is not None else ()
+
+
+def latest() -> Remembered | None:
+    """The last exchange of this thread, once, for tests that will use its answer later."""
+    found: Remembered | None = getattr(_HERE, "last", None)
+    _HERE.last = None
+    return found
+
+
+def recall(asked: httpx.Response | Remembered | None) -> None:
+    """An answer that was asked for earlier, and together with others, is used by this test."""
+    if isinstance(asked, httpx.Response):
+        asked = asked.extensions.get(_NAME)
+    if asked is not None:
+        journal, seen = asked
+        journal.use(seen)
 
 
 def curl(exchange: Exchange) -> str:

@@ -11,7 +11,7 @@ import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from _pytest.junitxml import xml_key  # the only way to a property of the whole test suite
@@ -158,7 +158,20 @@ class CloseHooks:
         self.context.recorder.write(end)
         session.exitstatus = end.exit_status
         _tell_junit(session.config, self.read())
-        yield
+        try:
+            yield
+            self._tell(session.config)
+        except OSError as error:
+            session.exitstatus = session.exitstatus or pytest.ExitCode.INTERNAL_ERROR
+            told = (
+                f"the reports could not be written: {error}; python -m reports RUN_DIR makes them"
+            )
+            if (reporter := _terminal(session.config)) is not None:
+                reporter.ensure_newline()
+                reporter.write_line(told)
+
+    def _tell(self, config: pytest.Config) -> None:
+        """The report, its seal, its copies and the last words. Raises OSError."""
         # Here, for a run that makes no report, such as --plan, needs none of it.
         from reports.jobsummary import write_summary
         from reports.metricsfile import write_metrics
@@ -166,13 +179,13 @@ class CloseHooks:
         results = self.read()
         self._finish_report(results)
         write_metrics(self.context.run_dir, results)
-        write_summary(session.config.getoption("summary", None), results, self.context.run_dir)
+        write_summary(config.getoption("summary", None), results, self.context.run_dir)
         seal(self.context.run_dir, verdict_of(results).word)
         for path, other in self.copies.items():
             if path.exists() and path.resolve() != other.resolve():
                 other.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, other)
-        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        reporter = _terminal(config)
         if reporter is not None:
             reporter.ensure_newline()
             digest = digest_of(self.context.run_dir)
@@ -198,6 +211,11 @@ class CloseHooks:
             terminalreporter.section("what went wrong")
             for line in told:
                 terminalreporter.write_line(line)
+
+
+def _terminal(config: pytest.Config) -> Any:
+    """pytest's terminal reporter; None where it is blocked."""
+    return config.pluginmanager.get_plugin("terminalreporter")
 
 
 def _tell_junit(config: pytest.Config, results: Results) -> None:

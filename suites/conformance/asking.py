@@ -22,11 +22,13 @@ import httpx
 from acceptance.conformance.answers import read_answer
 from acceptance.conformance.bodies import PATHS, body
 from acceptance.conformance.sse import Stream, read_stream
+from reports.exchanges import latest, recall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from acceptance.serving.server import Server
+    from reports.exchanges import Remembered
 
 WIDTH = 16  # requests at once
 ROOM = 4096  # tokens; R1 thinks some hundred about a small task
@@ -81,6 +83,7 @@ class Answers:
         self.client, self.server, self.model = client, server, server.model
         self.room = min(ROOM, max_model_len // 2)
         self._known: dict[Request, httpx.Response | Stream | Exception] = {}
+        self._asked: dict[Request, Remembered | None] = {}
         self._once: dict[Callable[[Answers], Any], Any] = {}
 
     def whole(self, request: Request) -> dict[str, Any]:
@@ -113,6 +116,7 @@ class Answers:
     def _of(self, request: Request) -> httpx.Response | Stream:
         if request not in self._known:
             self._send(request.group)
+        recall(self._asked.get(request))
         found = self._known[request]
         if isinstance(found, Exception):
             raise found
@@ -126,12 +130,15 @@ class Answers:
     def _ask(self, request: Request) -> httpx.Response | Stream | Exception:
         """What goes wrong is the failure of the test that wants the answer."""
         asked = request.make(self)
+        latest()  # whatever this thread asked before
         try:
             if request.stream:
                 return read_stream(self.client, request.path, asked)
             return self.client.post(request.path, json=asked)
         except httpx.HTTPError as error:
             return error
+        finally:
+            self._asked[request] = latest()
 
 
 def _at_once(

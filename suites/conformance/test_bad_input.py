@@ -15,6 +15,7 @@ from acceptance.conformance.limits import limits
 from acceptance.conformance.refusals import QUICK, Refusal, refusal_problems
 from acceptance.errors import ServerError
 from acceptance.serving.generation import generate
+from reports.exchanges import recall
 from suites.checklist import check
 from suites.conformance.holding import beyond_simulation, shown, specified
 
@@ -210,6 +211,7 @@ def _judge(answers: Answers, record_check: RecordCheck, refusal: Refusal) -> Non
     if isinstance(answer, httpx.HTTPError):
         problems = [f"no answer: {answer!r}"]
     else:
+        recall(answer)
         problems = refusal_problems(answer, refusal, within=QUICK)
     if found.health[refusal.name] != 200:
         problems.append(f"/health answers {found.health[refusal.name]} after it")

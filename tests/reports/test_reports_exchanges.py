@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acceptance.secrets import Redactor
-from reports.exchanges import KEPT, MOST, Journal, curl
+from reports.exchanges import KEPT, MOST, Journal, curl, latest, recall
 from reports.schema import Exchange
 
 KEY = "quiet-0123456789abcdef"
@@ -93,3 +94,18 @@ def test_command_never_names_a_key():
     assert "not-the-key" in curl(other)
     assert "-X DELETE" in curl(other)
     assert '/v1/\\$(id)\\`x\\`"' in curl(other)
+
+
+def test_answers_that_were_asked_for_together_are_recalled_by_each_test(client, journal):
+    with ThreadPoolExecutor(4) as pool:
+        asked = dict(pool.map(lambda n: (n, (client.get(f"/{n}"), latest())), range(20)))
+    journal.clear()  # the next test
+    client.get("/for-all")
+    recall(asked[3][1])
+    recall(asked[3][0])
+    recall(asked[7][0])
+    recall(None)
+    assert [one.path for one in journal.taken()] == ["/3", "/7"]
+    journal.clear()
+    client.get("/own")
+    assert [one.path for one in journal.taken()] == ["/own"]
