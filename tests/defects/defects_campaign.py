@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from defects_bases import Base
     from defects_running import Asked
-    from defects_scoring import Ran
+    from defects_scoring import Alarms, Ran
 
 WAITING = 4  # runs at a time that mostly wait for a server
 COMPUTING = 2
@@ -53,7 +53,7 @@ class Campaign:
 
     folder: Path
     scores: dict[str, Score] = field(default_factory=dict)
-    alarms: dict[str, frozenset[str]] = field(default_factory=dict)
+    alarms: dict[str, Alarms] = field(default_factory=dict)
     lock: Path | None = None
     began: float = field(default_factory=time.monotonic)
 
@@ -157,7 +157,7 @@ class Campaign:
         where = configuration(defect)
         if defect.id.startswith("healthy."):
             fell_short = findings(ran.results, deployment)
-            self.alarms[where] = frozenset(finding.check for finding in fell_short)
+            self.alarms[where] = frozenset(key for one in fell_short for key in one.keys)
             self._note(defect.id, score_healthy(ran, deployment))
         else:
             known = self.alarms.get(where, frozenset())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from acceptance.judging.judgement import Outcome
 from reports.ruling import broken_tests, verdict_of
-from reports.schema import JudgementRecord, RunRecord, ServerRecord
+from reports.schema import JudgementRecord, ServerRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from defects_catalogue import Defect, Expected
 
     from reports.reading import Results
+
+
+Alarms = frozenset[tuple[str, ...]]  # keys of findings
 
 
 class Scored(StrEnum):
@@ -35,7 +38,8 @@ class Scored(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a run found wrong. seconds: since the run began. said: reason or cause."""
+    """One thing that a run found wrong. seconds: since the run turned to the deployment. said:
+    reason or cause."""
 
     check: str
     outcome: str
@@ -43,6 +47,12 @@ class Finding:
     said: str = ""
     metric: str = ""
     rules: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> frozenset[tuple[str, ...]]:
+        """What tells it from what another run found: check, outcome, metric, and each rule."""
+        of = (self.check, self.outcome, self.metric)
+        return frozenset((*of, rule) for rule in self.rules or ("",))
 
     def fits(self, expected: Expected) -> bool:
         return (
@@ -78,7 +88,7 @@ class Score:
 def findings(results: Results, deployment: str) -> Iterator[Finding]:
     """What keeps a deployment from being accepted, in the order it was found."""
     records = results.records
-    began = next((r.time for r in records if isinstance(r, RunRecord)), 0.0)
+    began = _began(results, deployment)
     broken = {id(test) for test in broken_tests(records)}
     last: dict[tuple[str, str], int] = {}  # attempt that counts, as for the verdict
     for record in records:
@@ -113,6 +123,17 @@ def findings(results: Results, deployment: str) -> Iterator[Finding]:
             yield Finding(record.check.check, "ERROR", since, said)  # type: ignore[union-attr]
 
 
+def _began(results: Results, deployment: str) -> float:
+    """When a run turned to this deployment: when it began, or was done with the one before."""
+    last = 0.0
+    for record in results.records:
+        check = getattr(record, "check", None)
+        if deployment in (getattr(record, "deployment", ""), check.deployment if check else ""):
+            break
+        last = record.time
+    return last
+
+
 def verdict_on(results: Results, deployment: str) -> str:
     """REJECTED, INCOMPLETE or ACCEPTED, of one deployment of the run; NONE where nothing ran."""
     for tally in verdict_of(results).tallies:
@@ -121,16 +142,16 @@ def verdict_on(results: Results, deployment: str) -> str:
     return "NONE"
 
 
-def score(defect: Defect, ran: Ran, deployment: str, alarms: frozenset[str] = frozenset()) -> Score:
-    """What the suite made of an injected defect. alarms: checks that fall short on the healthy twin
-    as well, and so say nothing here."""
+def score(defect: Defect, ran: Ran, deployment: str, alarms: Alarms = frozenset()) -> Score:
+    """What the suite made of an injected defect. alarms: what falls short on the healthy twin as
+    well, and so says nothing here."""
     expected = defect.expect
     assert expected is not None
     if expected.outcome == "REFUSED":
         fits = bool(re.search(expected.told, ran.out)) and ran.code not in (0, 1)
         how = Scored.DETECTED if fits and ran.seconds <= expected.within else Scored.MISSED
         return Score(how, ran.seconds, "the run is refused" if fits else "", "NONE")
-    found = [one for one in findings(ran.results, deployment) if one.check not in alarms]
+    found = [one for one in findings(ran.results, deployment) if not one.keys <= alarms]
     verdict = verdict_on(ran.results, deployment)
     right = next((one for one in found if one.fits(expected)), None)
     if right and verdict == expected.verdict and right.seconds <= expected.within:

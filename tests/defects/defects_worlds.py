@@ -31,6 +31,7 @@ COPIES = {
 }
 FAKE_VLLM = ROOT / "tests" / "fakes" / "fake_vllm.py"
 NVML = ROOT / "tests" / "gpus" / "gpus_fake_nvml.c"
+SPEED = "simulated-fp8-8xh200-tp-ep"
 SLICE = "slice-fp8-1xh200"
 GPU = {"count": 1, "taken_mib": 100, "processes": 0, "pending": 0, "mig": 0}
 SLOW = "1.0"
@@ -66,7 +67,7 @@ def _copy(source: str, name: str) -> str:
 
 def deployment_of(defect: Defect) -> str:
     """The deployment that a defect is injected into."""
-    usual = {World.GPU: SLICE, World.VLLM: "rehearsal-tp-ep"}
+    usual = {World.GPU: SLICE, World.SPEED: SPEED, World.VLLM: "rehearsal-defects-tp"}
     assert defect.world is not None
     return defect.deployment or usual.get(defect.world, "defects-tp")
 
@@ -153,7 +154,7 @@ def speed(defects: Iterable[Defect], folder: Path) -> tuple[Asked, dict[str, str
     inject: dict[str, Any] = {}
     references: list[dict[str, Any]] = []
     for number, defect in enumerate(defects):
-        source = defect.deployment or "simulated-fp8-8xh200-tp-ep"
+        source = deployment_of(defect)
         name = f"defect-{number:02d}-{defect.id.replace('.', '-')}"
         (site / f"{name}.toml").write_text(_copy(source, name), encoding="utf-8")
         named[defect.id] = name

@@ -177,9 +177,26 @@ def test_the_right_outcome_with_another_verdict_is_detected_otherwise() -> None:
 
 
 def test_what_the_healthy_twin_falls_short_of_says_nothing() -> None:
-    alarms = frozenset({check().check})
+    alarms = frozenset({(check().check, "FAIL", "shape", "")})
     found = score(defect(check="*"), ran(PASS, judged(Outcome.FAIL)), NAME, alarms)
     assert found.scored is Scored.MISSED
+    another = score(defect(check="*"), ran(judged(Outcome.FAIL, metric="x")), NAME, alarms)
+    assert another.scored is Scored.DETECTED
+
+
+def test_one_rule_more_than_on_the_healthy_twin_counts() -> None:
+    told = ("client-saturated", "output-length")
+    alarms = frozenset({(check().check, "INVALID", "shape", "client-saturated")})
+    expected = defect(check="*", outcome="INVALID", verdict="INCOMPLETE", rule="output-length")
+    for rules, scored in ((told, Scored.DETECTED), (told[:1], Scored.MISSED)):
+        found = score(expected, ran(judged(Outcome.INVALID, rules=rules)), NAME, alarms)
+        assert found.scored is scored
+
+
+def test_seconds_count_from_the_deployment_before() -> None:
+    before = [judged(Outcome.PASS, 100.0, deployment="other")]
+    found = score(defect(), ran(*before, judged(Outcome.FAIL, 103.0)), NAME)
+    assert (found.scored, found.seconds) == (Scored.DETECTED, 3.0)
 
 
 def test_a_run_that_is_refused() -> None:
