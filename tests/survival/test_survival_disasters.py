@@ -48,9 +48,7 @@ def test_a_full_disk_ends_the_run_and_resuming_completes_it(world: World) -> Non
     code = full.wait()
     said = full.out.read_text()
     assert code == 3
-    assert (
-        "results.jsonl cannot be written, so the run ends here: [Errno 27] File too large" in said
-    )
+    assert "takes no more, so the run ends here: [Errno 27] File too large" in said
     assert f"--resume={run_dir}" in said
     assert "INTERNALERROR" not in said
     results = read_results(run_dir)
@@ -94,6 +92,17 @@ def test_who_cannot_write_says_so_once(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(pytest.exit.Exception, match="No space left on device") as caught:
         recorder.write(record)
     assert caught.value.returncode == 3
+
+
+def test_a_full_disk_is_seen_behind_other_errors() -> None:
+    """Whatever a test made of it, and nothing else is."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+    wrapped = ValueError("cannot save")
+    wrapped.__cause__ = full
+    assert directory._no_room(wrapped) is full
+    assert directory._no_room(full) is full
+    assert directory._no_room(OSError(errno.ECONNREFUSED, "refused")) is None
+    assert directory._no_room(None) is None
 
 
 def test_a_directory_that_takes_no_files_is_refused(tmp_path: Path) -> None:
