@@ -62,12 +62,14 @@ def needs_training(deployment: Deployment) -> None:
         not_applicable("the weights learned nothing, so no answer is right or wrong")
 
 
-def as_asked(comparisons: Mapping[str, Comparison], name: str, record_check: RecordCheck) -> None:
-    """Fails unless the live server is what was asked in this one thing."""
+def as_asked(
+    comparisons: Mapping[str, Comparison], name: str, record_check: RecordCheck, **evidence: object
+) -> None:
+    """Fails unless the live server is what was asked in this one thing. evidence: for the record."""
     found = comparisons.get(name)
     if found is None:
         not_applicable(f"the deployment leaves {name} to vLLM")
     if not found.observable:
         unobservable("log", f"{name} is told by the server's log alone")
-    record_check(expected=found.asked, actual=found.live)
+    record_check(expected=found.asked, actual=found.live, **evidence)
     assert found.agrees, f"{name}: asked {found.asked}, the server says {found.live}"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from acceptance.serving.differences import Comparison
+    from acceptance.serving.live import LiveConfig
     from acceptance.serving.server import Server
     from fixtures.judging import RecordCheck
 
@@ -71,13 +72,16 @@ def test_expert_parallelism(
 
 
 @check(3)
-def test_served_models(comparisons: Mapping[str, Comparison], record_check: RecordCheck) -> None:
-    """/v1/models lists exactly the deployment's model.
+def test_served_models(
+    live: LiveConfig, comparisons: Mapping[str, Comparison], record_check: RecordCheck
+) -> None:
+    """/v1/models lists exactly the deployment's model; where its weights came from is recorded.
 
     Does not prove that its weights are that model's. Would have caught a deployment that serves
     the base model, or an adapter beside it, to whoever asks for it.
     """
-    as_asked(comparisons, "served models", record_check)
+    roots = {model.id: model.root for model in live.models}
+    as_asked(comparisons, "served models", record_check, roots=roots)
 
 
 @check(3)
