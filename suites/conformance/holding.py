@@ -65,7 +65,7 @@ def needs_training(deployment: Deployment) -> None:
 def as_asked(
     comparisons: Mapping[str, Comparison], name: str, record_check: RecordCheck, **evidence: object
 ) -> None:
-    """Fails unless the live server is what was asked in this one thing. evidence: for the record."""
+    """Fails unless the live server is what was asked in this one thing. evidence: recorded."""
     found = comparisons.get(name)
     if found is None:
         not_applicable(f"the deployment leaves {name} to vLLM")
