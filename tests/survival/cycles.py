@@ -100,7 +100,8 @@ def main() -> int:
             after = held()
         new = after.shared - before.shared
         print(f"{name}, {count} cycles: {before} before, {after} after")
-        print(f"  {len(leftovers())} processes left, new in /dev/shm: {sorted(new) or 'nothing'}")
+        shared = f", new in /dev/shm: {sorted(new) or 'nothing'}" if name == "real" else ""
+        print(f"  {len(leftovers())} processes left{shared}")
         grown += (after.files, after.threads, after.children) > (
             before.files,
             before.threads,
