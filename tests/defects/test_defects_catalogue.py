@@ -35,7 +35,7 @@ def test_it_is_large_enough_and_covers_every_class_and_world() -> None:
     assert sum(defect.issue == "none found" for defect in ENTRIES) < len(ENTRIES) / 6
 
 
-# What people had, in the words of those who asked for this catalogue, and entries that stand for it.
+# What was asked for, and the entries that stand for it.
 ASKED = {
     "hang after NCCL": "hang-after-nccl",
     "silent worker": "worker-stopped-in-start worker-spins",
