@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 AREAS = ("conformance", "correctness", "memory", "performance", "resilience")
 HELD = (Outcome.PASS, Outcome.MARGINAL, Outcome.NOT_RUN)
 _EXCERPT_LINES = 40
+_TITLE = 300  # characters
 _EXCHANGES = 3  # of a check that is short
 _PHASES = ("setup", "call", "teardown", "collect")
 
@@ -151,8 +152,11 @@ def _trace_of(report: pytest.TestReport | pytest.CollectReport) -> Trace:
 
 
 def _title(item: pytest.Item) -> str:
-    lines = (getattr(getattr(item, "obj", None), "__doc__", None) or "").strip().splitlines()
-    return lines[0].strip() if lines else ""
+    """The first sentence of the test's docstring."""
+    told = (getattr(getattr(item, "obj", None), "__doc__", None) or "").strip()
+    paragraph = " ".join(told.split("\n\n", 1)[0].split())
+    sentence, dot, _ = paragraph.partition(". ")
+    return (sentence + dot.strip())[:_TITLE]
 
 
 def _area(item: pytest.Item) -> str:

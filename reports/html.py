@@ -31,7 +31,7 @@ _POLISH = (
     ('<img src="" />', '<img alt="" />'),
     (
         '<table id="results-table">',
-        '<table id="results-table" aria-label="Tests that did not pass">',
+        '<table id="results-table" aria-label="Tests that failed">',
     ),
 )
 _BOX = re.compile(r'(<input checked="true" class="filter"[^>]*?data-test-result="(\w+)")')
@@ -46,7 +46,7 @@ class HtmlHooks:
         self.read = read
         self.report: Any = None
         self.digest: Digest | None = None  # of what the page was made of
-        self.passed = 0
+        self.passed = self.skipped = 0
         self.kept = 0
 
     @pytest.hookimpl(optionalhook=True)
@@ -66,7 +66,7 @@ class HtmlHooks:
         page = draw(self.read(), self.run_dir)
         self.digest = page.digest
         prefix.append(render(page))
-        postfix.append(_heading(self.passed, self.kept))
+        postfix.append(_heading(self.passed, self.skipped, self.kept))
         if self.report is not None:
             self.report.title = title(page)
 
@@ -80,10 +80,11 @@ class HtmlHooks:
 
     @pytest.hookimpl(optionalhook=True, trylast=True)
     def pytest_html_results_table_row(self, report: Report, cells: list[str]) -> None:
-        """A row to match. pytest-html leaves the node id unescaped. A test that passed has none:
-        its judgements stand above, and a thousand empty rows hide the others."""
-        if report.passed and not hasattr(report, "wasxfail"):
-            self.passed += report.when == "call"
+        """A row to match. pytest-html leaves the node id unescaped. A test that passed or was
+        skipped has none: its judgements stand above, and a thousand rows would hide the others."""
+        if not report.failed and not hasattr(report, "wasxfail"):
+            self.passed += report.passed and report.when == "call"
+            self.skipped += report.skipped
             cells.clear()
             return
         self.kept += 1
@@ -99,10 +100,10 @@ class HtmlHooks:
         data[:] = [visible(_end(entry), len(entry) + 100) for entry in data]
 
 
-def _heading(passed: int, kept: int) -> str:
+def _heading(passed: int, skipped: int, kept: int) -> str:
     """Above pytest's own rows: what they are, and how many are not there."""
-    told = f"{passed} passed and have no row here; their judgements stand above."
-    heading = "Tests that did not pass, with pytest's own words"
+    told = f"{passed} passed and {skipped} were skipped: they stand above, and have no row here."
+    heading = "Tests that failed, in pytest's own words"
     state = "" if kept else " none"
     return (
         f'<div class="acceptance-report pytest-heading{state}"><h2>{heading}</h2>'

@@ -77,8 +77,8 @@ class Check(Frozen):
     """Which check of which deployment. All empty for what concerns the run as a whole.
 
     check: the test's node id without parameters. variant: its parameters without the deployment.
-    nodeid: all of it. title: first line of the test's docstring. area: conformance, correctness,
-    memory, performance or resilience.
+    nodeid: all of it. title: first sentence of the test's docstring. area: conformance,
+    correctness, memory, performance or resilience.
     """
 
     deployment: str = ""

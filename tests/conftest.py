@@ -14,6 +14,8 @@ def pytest_collect_file() -> None:
 
     # Runs that tests make are none that a CI job should hear of.
     os.environ.pop("GITHUB_STEP_SUMMARY", None)
+    # Drawing takes half a second in each of them; tests/reports/test_reports_browser.py draws.
+    os.environ.setdefault("ACCEPTANCE_CHARTS", "0")
 
     # A loaded machine is no failure: examples have no deadline.
     settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])

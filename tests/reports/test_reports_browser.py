@@ -53,7 +53,12 @@ def chromium() -> str:
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """acceptance.html of each kind of run, made by pytest-html and the suite's hooks; and a
     comparison of two of them."""
-    folder = tmp_path_factory.mktemp("browser")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("ACCEPTANCE_CHARTS", raising=False)
+        return _made(tmp_path_factory.mktemp("browser"))
+
+
+def _made(folder: Path) -> dict[str, Path]:
     slow, cached = {"balanced-b64": "slow"}, {"balanced-b16": "cached"}
     one = "fp8-8xh200-tp-ep", "fp4-4xb200-dp-ep"
     few: dict[str, Any] = {"tier": "gate", "checks": 14}

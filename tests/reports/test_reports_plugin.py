@@ -129,7 +129,7 @@ def test_rehearsal_that_holds(run):
     assert verify(run_dir)[0] == []
     assert "acceptance_held" in (run_dir / "metrics.prom").read_text()
     assert (run_dir.parent / "told.md").read_text().startswith("## REHEARSED (rehearsal lane)")
-    assert "1 passed and have no row here" in html
+    assert "1 passed and 0 were skipped" in html
     assert verdict_of(read_results(run_dir)).word == "REHEARSED"
 
 
