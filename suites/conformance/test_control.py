@@ -35,7 +35,7 @@ FREE = TOGETHER.whole("completion", max_tokens=LENGTH, ignore_eos=True, return_t
 @dataclass(frozen=True)
 class Steered:
     """One greedy answer, and those that a list forces or forbids. wanted, unwanted: token ids;
-    word: the text of the unwanted one."""
+    word: the text of the unwanted one, empty where it is no word."""
 
     free: Said
     wanted: int
@@ -97,8 +97,8 @@ def test_bad_words(deployment: Deployment, answers: Answers, record_check: Recor
     """
     beyond_simulation(deployment)
     found = answers.once(_steered)
-    if not found.word.strip():
-        not_applicable(f"the first token is {found.word!r}: no word to forbid")
+    if not found.word:
+        not_applicable(f"no token of {found.free.text!r} is a word to forbid")
     specified(record_check, _none(found.without_word, found.unwanted))
 
 
@@ -138,22 +138,32 @@ def _none(one: Said, forbidden: int) -> list[str]:
 
 def _steered(answers: Answers) -> Steered:
     free = said(answers.whole(FREE))
-    unwanted = free.tokens[0]
+    unwanted, word = _word(answers, free.tokens)
     wanted = tokenized(answers, {"model": answers.model, "prompt": " sea"})[-1]
     if wanted == unwanted:
         wanted = tokenized(answers, {"model": answers.model, "prompt": " land"})[-1]
-    asked = {"model": answers.model, "tokens": [unwanted]}
-    word = read_answer(answers.client.post("/detokenize", json=asked))["prompt"]
     bodies: list[dict[str, Any]] = [
         {"logit_bias": {str(wanted): MOST}},
         {"logit_bias": {str(unwanted): -MOST}},
         {"allowed_token_ids": [wanted]},
-        {"bad_words": [word.strip() or " "]},
+        {"bad_words": [word]} if word else {},
     ]
     fixed: dict[str, Any] = {"max_tokens": LENGTH, "ignore_eos": True, "return_token_ids": True}
     posts = [(COMPLETIONS, completion(answers.model, **fixed, **changes)) for changes in bodies]
     said_by = [said(read_answer(answer)) for answer in answers.now(posts)]
     return Steered(free, wanted, unwanted, word, *said_by)
+
+
+def _word(answers: Answers, tokens: tuple[int, ...]) -> tuple[int, str]:
+    """The first token that is a word of its own, with its text; the first of all, with none, where
+    none is: marks and spaces cannot be forbidden as words."""
+    for token in tokens:
+        asked = {"model": answers.model, "tokens": [token]}
+        text = read_answer(answers.client.post("/detokenize", json=asked))["prompt"]
+        asked = {"model": answers.model, "prompt": text, "add_special_tokens": False}
+        if text.strip().isalpha() and tokenized(answers, asked) == [token]:
+            return token, text.strip()  # vLLM forbids a word with and without a space before it
+    return tokens[0], ""
 
 
 def _intended(server: Server) -> dict[str, float]:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from suites.conformance.asking import Answers
 
 SEED = 76
-EXAMPLES = 3  # requests of each operation
-SECONDS, TIMEOUT = 12.0, 10.0  # for all, and for one
+EXAMPLES = 2  # requests of each operation
+SECONDS, TIMEOUT = 8.0, 10.0  # for all, and for one
 
 
 @check(76)
