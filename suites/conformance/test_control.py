@@ -158,8 +158,8 @@ def _word(answers: Answers, tokens: tuple[int, ...]) -> tuple[int, str]:
     """The first token that is a word of its own, with its text; the first of all, with none, where
     none is: marks and spaces cannot be forbidden as words."""
     for token in tokens:
-        asked = {"model": answers.model, "tokens": [token]}
-        text = read_answer(answers.client.post("/detokenize", json=asked))["prompt"]
+        named = {"model": answers.model, "tokens": [token]}
+        text = read_answer(answers.client.post("/detokenize", json=named))["prompt"]
         asked = {"model": answers.model, "prompt": text, "add_special_tokens": False}
         if text.strip().isalpha() and tokenized(answers, asked) == [token]:
             return token, text.strip()  # vLLM forbids a word with and without a space before it
