@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from acceptance.gpus.kv import GIB
 from reports.schema import JudgementRecord, RunRecord, ServerRecord
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from acceptance.judging.judgement import Outcome
     from reports.schema import AnyRecord
 
+_N = TypeVar("_N", int, float)
 BUCKETS = 300  # readings of one GPU that are drawn; each is the highest of its time
 _CHUNK_LIMIT = 256 << 20  # bytes of a telemetry file that are read
 
@@ -207,10 +208,14 @@ def _capacity(deployment: str, engine: str, records: dict[str, JudgementRecord])
     return Capacity(
         deployment=deployment,
         engine=engine,
-        tokens=told.get("reported_tokens"),
-        bytes_per_token=told.get("bytes_per_token"),
+        tokens=_number(told.get("reported_tokens"), int),
+        bytes_per_token=_number(told.get("bytes_per_token"), float),
         available_gib=available / GIB if isinstance(available, int | float) else None,
-        longest=asked.get("max_model_len"),
+        longest=_number(asked.get("max_model_len"), int),
         concurrency=float(value) if isinstance(value, int | float) else None,
         outcome=next((o for o in outcomes if o not in ("PASS", "MARGINAL")), outcomes[0]),
     )
+
+
+def _number(value: object, kind: type[_N]) -> _N | None:
+    return kind(value) if isinstance(value, int | float) else None

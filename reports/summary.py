@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from acceptance.load.measurements import COUNTS, LATENCIES, SPEEDS, STATISTICS
 from reports import text
 from reports.capabilities import Row, row_of
-from reports.charts.book import draw_charts
+from reports.charts.book import Book, draw_charts
 from reports.html import BEGIN, END
 from reports.spread import spreads
 from reports.view import Page, draw
@@ -110,23 +110,25 @@ def render_summary(results: Results, run_dir: Path | None = None) -> str:
 
 def render(page: Page) -> str:
     """The same of a page that was drawn already."""
-    made = environment().get_template("summary.html.j2").render(page=page, charts=draw_charts(page))
-    return f"{BEGIN}{made}{END}"
+    return f"{BEGIN}{_filled('summary.html.j2', page)}{END}"
+
+
+def _filled(template: str, page: Page, **more: object) -> str:
+    """The template of this page. Should something in the record be what no section expects, the
+    verdict and its reasons still stand, with what went wrong."""
+    made = environment().get_template(template)
+    try:
+        return made.render(page=page, charts=draw_charts(page), bare=False, **more)
+    except Exception as error:
+        problem = f"sections are missing, for they could not be drawn: {error!r}"
+        return made.render(page=page, charts=Book(problem=problem), bare=True, **more)
 
 
 def render_page(results: Results, run_dir: Path | None = None) -> str:
     """A whole page without pytest's own table, for a run that could not write its report."""
     page = draw(results, run_dir)
-    return (
-        environment()
-        .get_template("page.html.j2")
-        .render(
-            page=page,
-            charts=draw_charts(page),
-            title=title(page),
-            css=CSS.read_text(encoding="utf-8"),
-        )
-    )
+    css = CSS.read_text(encoding="utf-8")
+    return _filled("page.html.j2", page, title=title(page), css=css)
 
 
 def title(page: Page) -> str:

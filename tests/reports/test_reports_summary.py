@@ -231,3 +231,21 @@ def test_visible_keeps_ordinary_text_and_spells_the_rest():
     assert text.visible("\x1b[0;36mred\x1b[0m") == "red"
     assert text.visible("a\x00b\u202ec") == "a\\x00b\\u202ec"
     assert text.visible("x" * 10, 4) == "xxxx … (6 more characters)"
+
+
+def test_record_that_no_section_expects_still_has_its_verdict():
+    record = judged(Outcome.FAIL, "w")
+    odd = record.judgement.measurement.model_copy(
+        update={"evidence": {"warm_up_waves_s": ["soon"], "physical_bounds": 7, "client": [1]}}
+    )
+    record = record.model_copy(
+        update={
+            "judgement": record.judgement.model_copy(update={"measurement": odd}),
+            "conditions": {"workload": "balanced", "batch": 1},
+        }
+    )
+    html = render_page(Results((run(Lane.FULL), record, end("REJECTED"))))
+    Shape(html)
+    assert "REJECTED" in html
+    assert "could not be drawn" in html
+    assert "node7" in html
