@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 TAG = "SURVIVAL_RUN"
 GONE = 15.0  # seconds from the end of its owner within which everything must be gone
+CELLS = 3  # of one deployment
 LIMIT = 180.0  # seconds: a run that hangs fails
 ALONE = ("--deployment", site.DEPLOYMENTS[0])
 BESIDE = ("--deployment", "survival-*", "-n", "2")
@@ -68,8 +69,9 @@ ROWS = _rows()
 @dataclass
 class Found:
     """What one kill left. wrong: what should not be, empty when all is well. word: the verdict of
-    the run as it stood, resumed: after it had gone on. at: lines that its record had, and the
-    fraction of a second that then passed. seconds: until nothing was left."""
+    the run as it stood, resumed: after it had gone on. at: lines that its record had (for the
+    bench worker: cells that were begun), and the fraction of a second that then passed. seconds:
+    until nothing was left."""
 
     kill: str
     at: float
@@ -179,21 +181,28 @@ class Running:
 
 def break_off(world: World, kill: Kill, lines: int, draw: random.Random) -> Found:
     """One run: killed less than a second after its record had some random number of lines below
-    `lines`, looked at, and resumed."""
+    `lines`, looked at, and resumed. The bench worker mostly waits, so it is killed less than half a
+    second after some cell was begun."""
     run_dir = world.new()
-    after, more = draw.randrange(lines), round(draw.uniform(0, 0.8), 2)
+    cells = kill.target == "bench worker"
+    after = draw.randrange(CELLS if cells else lines)
+    more = round(draw.uniform(0, 0.4 if cells else 0.8), 2)
     found = Found(kill.name, after + more)
     shared: set[Path] = set()
     running = world.start(
         run_dir, *kill.words, "--run-dir", str(run_dir), terminal=not kill.signals
     )
-    _wait(lambda: recorded(run_dir) > after, running)
-    _wait(lambda: False, running, more)
+    if not cells:
+        _wait(lambda: recorded(run_dir) > after, running)
+        _wait(lambda: False, running, more)
     victim = _victim(kill, running, draw)
     if victim is not None:
         tree = _tree(victim)
         ports = listening(run_dir)
         shared = shared_by(run_dir)
+        if cells:
+            _wait(lambda: begun(run_dir) > after, running)
+            _wait(lambda: False, running, more)
         found.hit = " ".join(victim.cmdline()).strip()[-80:] if _lives(victim) else ""
         _send(kill, victim, running)
         began = time.monotonic()
@@ -230,6 +239,11 @@ def recorded(run_dir: Path) -> int:
     """Lines of its record so far."""
     path = run_dir / "results.jsonl"
     return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def begun(run_dir: Path) -> int:
+    """Cells that the benchmark client was told to measure so far."""
+    return len(list((run_dir / "cells").glob("*.*.client.log")))
 
 
 def outcomes(results: Results) -> set[tuple[str, str, str]]:
