@@ -17,18 +17,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
-from survival_world import (  # noqa: E402
-    ALONE,
-    BESIDE,
-    ROWS,
-    Found,
-    Kill,
-    World,
-    as_json,
-    break_off,
-    recorded,
-    verdict,
-)
+from survival_kills import ROWS, Found, Kill, as_json, break_off  # noqa: E402
+from survival_world import ALONE, BESIDE, World, recorded, verdict  # noqa: E402
 
 from reports.reading import read_results  # noqa: E402
 from reports.sessions import done  # noqa: E402

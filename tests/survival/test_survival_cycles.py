@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from cycles import cycle, held, simulated
-from survival_world import free
+from survival_left import free
 
 from acceptance.deployments.schema import Profile
 from acceptance.errors import ObservationError

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from survival_world import ALONE, BESIDE, ROWS, Found, break_off
+from survival_kills import ROWS, Found, break_off
+from survival_world import ALONE, BESIDE
 
 from reports.reading import read_results
 from reports.ruling import last_end, verdict_of
