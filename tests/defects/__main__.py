@@ -17,8 +17,13 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import threading
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from defects_scoring import Score
 
 HERE = Path(__file__).resolve().parent
 if __name__ == "__main__":  # also as `python -m tests.defects`
@@ -56,10 +61,16 @@ def main(words: list[str]) -> int:
         folder = given.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         campaign = Campaign(folder.resolve(), lock=given.lock)
+        if given.write:  # at once, so that a campaign that is broken off has not been for nothing
+            guard = threading.Lock()
+
+            def keep(name: str, found: Score) -> None:
+                with guard:
+                    write({name: found}, words, on_vllm=given.on_vllm)
+
+            campaign.keep = keep
         campaign.run(chosen, on_vllm=given.on_vllm)
     print(summary(campaign.scores))
-    if given.write:
-        write(campaign.scores, words, on_vllm=given.on_vllm)
     return 1 if short(campaign.scores) else 0
 
 

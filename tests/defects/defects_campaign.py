@@ -48,13 +48,14 @@ COMPUTING = 2
 @dataclass
 class Campaign:
     """folder: where runs leave their files. lock: a file that is locked while real vLLM runs, for
-    hosts that several people work on. scores: by id, those of healthy twins too. alarms: checks
+    hosts that several people work on. keep: told of every score at once. scores: by id, those of healthy twins too. alarms: checks
     that fall short on a healthy twin, by configuration."""
 
     folder: Path
     scores: dict[str, Score] = field(default_factory=dict)
     alarms: dict[str, Alarms] = field(default_factory=dict)
     lock: Path | None = None
+    keep: Callable[[str, Score], None] | None = None
     began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -165,6 +166,8 @@ class Campaign:
 
     def _note(self, name: str, found: Score) -> None:
         self.scores[name] = found
+        if self.keep is not None:
+            self.keep(name, found)
         self._say(f"{name}: {found.scored}, {found.seconds:.1f} s, {found.verdict} {found.by}")
 
     def _say(self, text: str) -> None:
