@@ -48,8 +48,8 @@ COMPUTING = 2
 @dataclass
 class Campaign:
     """folder: where runs leave their files. lock: a file that is locked while real vLLM runs, for
-    hosts that several people work on. keep: told of every score at once. scores: by id, those of healthy twins too. alarms: checks
-    that fall short on a healthy twin, by configuration."""
+    hosts that several people work on. keep: told of every score at once. scores: by id, those of
+    healthy twins too. alarms: what falls short on a healthy twin, by configuration."""
 
     folder: Path
     scores: dict[str, Score] = field(default_factory=dict)
