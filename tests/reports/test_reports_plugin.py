@@ -118,7 +118,7 @@ def test_rehearsal_that_holds(run):
     assert "REHEARSED (rehearsal lane)" in html
     assert "ACCEPTED" not in html
     assert "ACCEPTED" not in result.stdout.str()
-    assert "tiny generated checkpoint" in html
+    assert "tiny checkpoint" in html
     assert "Mean TPOT holds its reference." in html
     cases = list(ElementTree.parse(run_dir / "junit.xml").iter("testcase"))
     properties = {p.get("name"): p.get("value") for p in cases[0].iter("property")}
