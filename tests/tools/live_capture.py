@@ -48,7 +48,7 @@ def main() -> int:
             found = _watch(socket)
         finally:
             _tmux(socket, "kill-server")
-        told = [f"$ pytest {shlex.join(RUN[:4])}"]
+        told = [f"$ pytest {shlex.join([*RUN, '-k', CHECKS])}"]
         for moment in MOMENTS:
             told += [f"\n----- {moment}\n", _public(found[moment], folder)]
     OUT.write_text("\n".join(told) + "\n", encoding="utf-8")
@@ -74,7 +74,7 @@ def _public(screen: str, folder: str) -> str:
     kept = [
         line
         for line in screen.rstrip().splitlines()
-        if not line.startswith(("platform ", "rootdir", "configfile", "plugins", "testpaths"))
+        if not re.match(r"platform |rootdir|configfile|plugins|testpaths|[\d.]+$", line)
     ]
     text = re.sub(r"\n{3,}", "\n\n", "\n".join(kept))
     return text.replace(folder, "…/reports/runs").replace(str(ROOT), "…")
