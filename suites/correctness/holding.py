@@ -24,6 +24,9 @@ NAMES = {
     "disagreement": "top1_disagreement",
     "dnll": "nll_loss_upper",
 }
+# Of greedy tokens that the server wrote itself: another best token there is a near tie, and with a
+# few hundred positions its share says little.
+WRITTEN = ("mean", "kl", "dnll")
 UNJUDGED = "logprob_abs_diff_p999"
 
 

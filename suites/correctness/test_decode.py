@@ -11,7 +11,7 @@ from acceptance.correctness.decoding import as_decoded, as_prefilled
 from acceptance.correctness.floor import rules
 from acceptance.correctness.scoring import score
 from acceptance.judging.judgement import Kind, Limit, Measurement
-from suites.correctness.holding import agree, between
+from suites.correctness.holding import WRITTEN, agree, between
 
 if TYPE_CHECKING:
     import httpx
@@ -47,7 +47,7 @@ def test_decoding_says_what_prefill_says(
     scored = score(bulk, server.model, given)
     prefilled, decoded = as_prefilled(account.greedy, scored), as_decoded(account.greedy)
     limits = between(floor, run, deployment, factor=DECODED)
-    agree(judge, "decode", agreement(prefilled, decoded), limits)
+    agree(judge, "decode", agreement(prefilled, decoded), limits, WRITTEN)
 
 
 def test_layouts_choose_the_same_greedy_tokens(

@@ -19,7 +19,7 @@ from acceptance.deployments.schema import Lane
 from acceptance.judging.judgement import Broken, Kind, Limit, Measurement
 from fixtures.judging import not_applicable
 from suites.checklist import check
-from suites.correctness.holding import agree, between
+from suites.correctness.holding import WRITTEN, agree, between
 
 if TYPE_CHECKING:
     import httpx
@@ -97,7 +97,7 @@ def test_a_crowd_changes_nobodys_tokens(
         bulk, server.model, different_prompts(prompts, size, GIVEN), SAID, concurrent=size
     )
     found = alone(bulk, server.model, crowd[-LOOKED_AT[deployment.lane] :])
-    agree(judge, "crowd", found, between(floor, run, deployment, factor=CROWDED))
+    agree(judge, "crowd", found, between(floor, run, deployment, factor=CROWDED), WRITTEN)
 
 
 def test_those_who_leave_change_nobodys_tokens(
@@ -124,7 +124,7 @@ def test_those_who_leave_change_nobodys_tokens(
         ),
     )
     found = alone(bulk, server.model, stayed[-LOOKED_AT[deployment.lane] :])
-    agree(judge, "cancel", found, between(floor, run, deployment, factor=CROWDED))
+    agree(judge, "cancel", found, between(floor, run, deployment, factor=CROWDED), WRITTEN)
 
 
 @check(81)
@@ -175,7 +175,7 @@ def test_preemption_changes_nobodys_tokens(
         limit=Limit(kind=Kind.FLOOR, lower=1, unit="count", source="what the test forces"),
     )
     found = alone(bulk, server.model, crowd[-LOOKED_AT[deployment.lane] :])
-    agree(judge, "preempted", found, between(floor, run, deployment, factor=CROWDED))
+    agree(judge, "preempted", found, between(floor, run, deployment, factor=CROWDED), WRITTEN)
 
 
 def _exactly(count: int) -> Limit:
