@@ -64,9 +64,12 @@ def main(words: list[str]) -> int:
         if given.write:  # at once, so that a campaign that is broken off has not been for nothing
             guard = threading.Lock()
 
+            told = [word for word in words if word not in ("--keep", str(given.keep))]
+            told = [word for word in told if word not in ("--lock", str(given.lock))]
+
             def keep(name: str, found: Score) -> None:
                 with guard:
-                    write({name: found}, words, on_vllm=given.on_vllm)
+                    write({name: found}, told, on_vllm=given.on_vllm)
 
             campaign.keep = keep
         campaign.run(chosen, on_vllm=given.on_vllm)
