@@ -168,8 +168,10 @@ what needs real vLLM.
 
 Seconds are from the start of the suite's run, or from the deployment before in a run of many, to
 the record of the finding; the server's start is included where the suite starts it. They were taken
-on a machine that did other work, often a lot of it. "Put into": a proxy alters the traffic of a healthy server; a
-simulated server has the fault itself, or is measured by vLLM's own benchmark client; a made-up GPU
-is a stand-in for the driver's library under the real nvidia-ml-py; real vLLM on CPU is broken by a
-plugin, its environment, its command line, its checkpoint, or by signals to its processes.
+on a machine that did other work, often a lot of it.
+
+"Put into": a proxy alters the traffic of a healthy server; a simulated server has the fault itself,
+or is measured by vLLM's own benchmark client; a made-up GPU is a stand-in for the driver's library
+under the real nvidia-ml-py; real vLLM on CPU is broken by a plugin, its environment, its command
+line, its checkpoint, or by signals to its processes.
 """
