@@ -40,7 +40,7 @@ SEQS = 256  # vLLM's default of --max-num-seqs for serving
 AFFORDED = {Lane.FULL: 8_000_000, Lane.SLICE: 2_000_000, Lane.REHEARSAL: 40_000}
 # Answers of a crowd that are scored alone, one after the other; of preempted ones the newest,
 # which are preempted first.
-LOOKED_AT = {Lane.FULL: 256, Lane.SLICE: 64, Lane.REHEARSAL: 32, Lane.SIMULATED: 16}
+LOOKED_AT = {Lane.FULL: 256, Lane.SLICE: 64, Lane.REHEARSAL: 12, Lane.SIMULATED: 16}
 OUTSIDE = "declared by this suite: nobody's answer holds another's nonce"
 
 
