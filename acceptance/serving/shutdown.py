@@ -30,13 +30,14 @@ COUNTED = 1.0  # seconds by which requests in flight are in the server's metrics
 class Client:
     """One request in flight. ended: seconds after SIGTERM until its client heard the end, None
     while it has not. how: what it heard. whole: every token asked for came. begun: its
-    first byte was streamed."""
+    first byte was streamed. lasted: seconds from sending to the end."""
 
     streamed: bool
     ended: float | None = None
     how: str = "heard nothing"
     whole: bool = False
     begun: bool = False
+    lasted: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,15 @@ def end_in_flight(server: Server, streams: int = 2, plain: int = 2) -> Shutdown:
     clock = _Clock()
     if server.watch is not None:
         server.watch.stop()
+    tokens = _tokens_in_flight(server, SHARES[0])
     for share in SHARES:
-        tokens = _tokens_in_flight(server, share)
         clients, threads = _send(server, clock, tokens, streams, plain)
         early = sum(client.ended is not None for client in clients)
         if not early:
             break
         for thread in threads:
             thread.join(server.deployment.budgets.request)
+        tokens = _longer(server, share, tokens, min(client.lasted for client in clients))
     else:
         raise ObservationError(
             f"{early} of {len(clients)} requests had ended before SIGTERM was sent",
@@ -138,8 +140,21 @@ def _tokens_in_flight(server: Server, share: float) -> int:
     began = time.monotonic()
     generate(server, server.model, tokens=32, timeout=server.deployment.budgets.request)
     each = (time.monotonic() - began) / 32
-    wanted = max(64, int(share * options.shutdown_timeout / each))
-    return min(wanted, (options.max_model_len or wanted + SPARE) - SPARE)
+    return _fitting(server, int(share * options.shutdown_timeout / each))
+
+
+def _longer(server: Server, share: float, tokens: int, lasted: float) -> int:
+    """As many tokens as would have lasted for the next share, and more than there were. lasted:
+    seconds that these tokens really took: a busy machine's pace changes from moment to moment."""
+    following = next((one for one in SHARES if one > share), share)
+    timeout = server.deployment.options.shutdown_timeout
+    wanted = tokens * following * timeout / lasted if lasted else 2 * tokens
+    return _fitting(server, int(min(max(wanted, 1.5 * tokens), 4 * tokens)))
+
+
+def _fitting(server: Server, wanted: int) -> int:
+    longest = server.deployment.options.max_model_len
+    return min(max(64, wanted), (longest or wanted + SPARE) - SPARE)
 
 
 def _ask(server: Server, client: Client, clock: _Clock, tokens: int) -> None:
@@ -154,6 +169,7 @@ def _ask(server: Server, client: Client, clock: _Clock, tokens: int) -> None:
     }
     limit = server.deployment.budgets.stop + server.deployment.budgets.request
     heard = ""
+    began = time.monotonic()
     try:
         with (
             http_client(server, limit) as http,
@@ -165,6 +181,7 @@ def _ask(server: Server, client: Client, clock: _Clock, tokens: int) -> None:
         client.how = f"HTTP {said.status_code}"
     except httpx.HTTPError as error:
         client.how = type(error).__name__
+    client.lasted = time.monotonic() - began
     client.ended = clock.since() if clock.start else 0.0
     done = "[DONE]" in heard if client.streamed else True
     client.whole = done and f'"completion_tokens":{tokens}' in heard.replace(" ", "")
@@ -193,7 +210,7 @@ def _wait_running(clients: list[Client], server: Server) -> None:
 
 def _running(server: Server) -> float:
     try:
-        metrics = scrape(server)
+        metrics = scrape(server, timeout=COUNTED)  # not to wait until the requests have ended
         return sum(metrics.sum(f"vllm:num_requests_{state}") for state in ("running", "waiting"))
     except ObservationError:
         return 0

@@ -95,10 +95,21 @@ def test_clients_that_are_cut_off_say_so(
         assert "characters of an unfinished answer" in client.how
 
 
+def test_requests_are_sent_again_by_how_long_they_really_lasted(
+    serving: Callable[..., Server],
+) -> None:
+    server = serving()
+    wanted = server.deployment.options.shutdown_timeout * 0.6
+    assert shutdown._longer(server, 0.4, 100, wanted / 2) == 200
+    assert shutdown._longer(server, 0.4, 100, 10 * wanted) == 150  # never shorter
+    assert shutdown._longer(server, 0.4, 100, wanted / 99) == 400  # nor too much at once
+
+
 def test_requests_that_end_too_early_prove_nothing(
     serving: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutdown, "_wait_running", lambda *_: time.sleep(2))
+    monkeypatch.setattr(shutdown, "_longer", lambda server, share, tokens, lasted: tokens)
     server = serving()
     with pytest.raises(ObservationError, match="4 of 4 requests had ended before SIGTERM"):
         end_in_flight(server)
