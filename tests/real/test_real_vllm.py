@@ -22,6 +22,7 @@ from acceptance.deployments.installed import find_vllm
 from acceptance.errors import InputError
 from acceptance.serving.processes import leftovers
 from reports.reading import read_results
+from reports.ruling import verdict_of
 from reports.schema import JudgementRecord, ServerRecord
 
 if TYPE_CHECKING:
@@ -135,22 +136,35 @@ def _records(run: Acceptance) -> list[Any]:
     return list(results.records)
 
 
-def test_rehearsal_is_rehearsed(accept: Callable[..., Acceptance]) -> None:
-    """One layout through every suite on real vLLM ends REHEARSED, and says what it is not.
+# Of conformance and correctness what lives from the trained model; the rest takes minutes, and is
+# what `./accept rehearse` is for.
+PART = (
+    *("suites/memory", "suites/performance", "suites/resilience"),
+    *("suites/conformance/test_live_config.py", "suites/conformance/test_reasoning.py"),
+    *("suites/conformance/test_tools.py", "suites/correctness/test_agreement.py"),
+    *("suites/correctness/test_long_context.py", "suites/correctness/test_accuracy.py"),
+)
+
+
+def test_a_rehearsal_holds(accept: Callable[..., Acceptance]) -> None:
+    """One layout through part of every suite on real vLLM: nothing falls short but for being a
+    part, which a verdict cannot rest on.
 
     Its report, results and files hold no API key, and nothing says ACCEPTED.
     """
-    run = accept("--deployment", "rehearsal-tp-ep", "--tier", "smoke")
+    run = accept("--deployment", "rehearsal-tp-ep", "--tier", "smoke", *PART)
     status = run.wait(600)
     text = run.text()
-    assert status == 0, text[-5000:]
-    assert re.search(r"^REHEARSED\s+rehearsal-tp-ep", text, re.MULTILINE), text[-3000:]
+    assert status != 0, text[-5000:]
+    assert re.search(r"^INCOMPLETE\s+rehearsal-tp-ep", text, re.MULTILINE), text[-3000:]
+    assert "only part of the checks ran" in text
     report = (run.run_dir / "acceptance.html").read_text(encoding="utf-8")
-    assert "REHEARSED" in report
+    assert "rehearsal: real vLLM on CPU" in report
     assert not re.search(r"\bACCEPTED\b", report + text)
+    verdict = verdict_of(read_results(run.run_dir))
+    assert [(t.failed, t.invalid, t.errors) for t in verdict.tallies] == [(0, 0, 0)], text[-3000:]
     outcomes = {r.judgement.outcome for r in _records(run) if isinstance(r, JudgementRecord)}
     assert "PASS" in outcomes
-    assert "FAIL" not in outcomes
     assert (run.run_dir / "junit.xml").stat().st_size > 0
     for line in (run.run_dir / "results.jsonl").read_text().splitlines():
         json.loads(line)
