@@ -22,7 +22,6 @@ LINES = {ALONE: 36, BESIDE: 71}
 SAMPLE = {
     "pytest: SIGKILL": 3,
     "pytest: SIGINT twice": 5,
-    "pytest: terminal closed": 7,
     "warden: SIGKILL": 2,
     "xdist worker: SIGKILL": 1,
 }
