@@ -56,7 +56,7 @@ def test_worker_and_command_send_the_same_prompts_and_write_the_same_keys(
             vllm=vllm,
             log=None,
             model="generated/tiny",
-            model_path=str(ensure_checkpoint(vllm.python)),
+            model_path=str(ensure_checkpoint()),
             bench_env=env,
         )
         worker = BenchWorker(vllm, env, tmp_path / "worker.log")
