@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fixtures.run import Run
 
 # Texts that are scored: as many as each lane affords.
-TEXTS = {Lane.FULL: 200, Lane.SLICE: 24, Lane.REHEARSAL: 12, Lane.SIMULATED: 8}
+TEXTS = {Lane.FULL: 200, Lane.SLICE: 24, Lane.REHEARSAL: 16, Lane.SIMULATED: 8}
 SMOKE = 48  # at most, in the smoke tier
 # Log-probabilities of a prompt are computed 1024 positions at a time since vLLM's second model
 # runner; before, a chunk of 16384 tokens took 8.5 GB of them at once (16384 x 129280 x 4 bytes).
