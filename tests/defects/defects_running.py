@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,11 +56,18 @@ class Runs:
 
     def __init__(self, folder: Path, library: Path | None = None) -> None:
         self.folder = folder
-        if library is not None:
-            before = os.environ.get("LD_LIBRARY_PATH", "")
-            os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, (str(library), before)))
+        before = os.environ.get("LD_LIBRARY_PATH", "")
+        paths = os.pathsep.join(filter(None, (str(library or ""), before)))
+        self._env = {"LD_LIBRARY_PATH": paths} if paths else {}
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["defects_preload"])
+        os.environ.update(self._env)
+        try:
+            forkserver.ensure_running()  # it, and what it forks, finds the library; we do not
+        finally:
+            os.environ.pop("LD_LIBRARY_PATH", None)
+            if before:
+                os.environ["LD_LIBRARY_PATH"] = before
 
     def run(self, name: str, asked: Asked) -> Ran:
         """Blocks until it has ended. Safe to call from several threads."""
@@ -67,8 +75,9 @@ class Runs:
         out = self.folder / f"{name}.out"
         words = ["-p", "defects_inject", "-p", "no:cacheprovider", *UNUSED, *asked.words]
         words += ["--run-dir", str(run_dir)]
+        env = environment({**self._env, **asked.env})
         began = time.monotonic()
-        process = self._context.Process(target=_pytest, args=(words, environment(asked.env), out))
+        process = self._context.Process(target=_pytest, args=(words, env, out))
         process.start()
         process.join(asked.limit)
         if process.is_alive():
