@@ -29,7 +29,16 @@ from suites.conformance import test_bad_input, test_limits
 if TYPE_CHECKING:
     from pathlib import Path
 
-CASES = [(check, params) for check in checks() for params in variants(check)]
+
+def some(check: Check) -> list[dict[str, Any]]:
+    """A check's variants; of those that only send other bad requests, the first: each makes the
+    server generate again, which takes it seconds."""
+    found = list(variants(check))
+    refused = any(isinstance(value, Refusal) for params in found for value in params.values())
+    return found[:1] if refused else found
+
+
+CASES = [(check, params) for check in checks() for params in some(check)]
 NAMES = ("fp8-8xh200-tp-ep", "fp8-8xh200-dp-ep", "fp4-4xb200-tp-ep", "fp4-4xb200-dp-ep")
 
 
