@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import psutil
 
 ROOT = Path(__file__).parents[2]
+LAST_WORDS = 2.0  # seconds to hear out a warden that has ended
 LOST_WARDEN = "lost its warden, which somebody ended"
 
 
@@ -119,8 +120,10 @@ class Custody:
         """Whether somebody else ended the warden, and the server with it."""
         if self._dismissed:
             return True
-        silent = self._deaf and self.exit_code is None and self._gone is None
-        return silent and self._warden.poll() is not None
+        if self._warden.poll() is None:
+            return False
+        self._listener.join(LAST_WORDS)  # what it still said before it ended
+        return self._deaf and self.exit_code is None and self._gone is None
 
     @property
     def fate(self) -> str:
