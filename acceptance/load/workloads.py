@@ -6,6 +6,7 @@ scales lengths and batches by its declared factors, so that a CPU can run the sa
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -109,7 +110,7 @@ def make_cell(deployment: Deployment, cell_id: str) -> Cell:
         deployment=deployment.name,
         workload=name,
         nominal=int(nominal),
-        batch=_requests(deployment, int(nominal)),
+        batch=max(1, round(int(nominal) * scale.batch)),
         isl=max(SHORTEST_INPUT, round(workload.isl * scale.length)),
         osl=max(SHORTEST_OUTPUT, round(workload.osl * scale.length)),
         seed=seed_of(deployment.name, cell_id),
@@ -146,22 +147,15 @@ def must_fit(deployment: Deployment, asked: Sequence[Cell]) -> None:
     )
 
 
+@functools.cache  # asked for every test
 def same_as(deployment: Deployment, tier: Tier | str, cell_id: str) -> str | None:
     """The id of the cell that stands for this one where scaling makes the two equal, else None."""
+    wanted = make_cell(deployment, cell_id)
     for other_id in cell_ids(tier):
-        if _size(deployment, other_id) == _size(deployment, cell_id):
+        other = make_cell(deployment, other_id)
+        if (other.workload, other.batch) == (wanted.workload, wanted.batch):
             return None if other_id == cell_id else other_id
     return None
-
-
-def _size(deployment: Deployment, cell_id: str) -> tuple[str, int]:
-    """Workload and requests of a cell, without the rest of it: asked for every test."""
-    name, _, nominal = cell_id.rpartition("-b")
-    return name, _requests(deployment, int(nominal))
-
-
-def _requests(deployment: Deployment, nominal: int) -> int:
-    return max(1, round(nominal * deployment.scale.batch))
 
 
 def take(cell: Cell, attempt: int, repeat: int) -> Cell:
