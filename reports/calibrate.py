@@ -68,25 +68,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--without-correctness", action="store_true", help="accept runs that judged no tokens"
     )
     options = parser.parse_args(argv)
+    return write(
+        options.file,
+        options.runs,
+        repetitions=options.repetitions,
+        rebaseline=options.rebaseline,
+        need_correctness=not options.without_correctness,
+    )
+
+
+def write(
+    file: Path,
+    runs: Sequence[Path],
+    *,
+    repetitions: int,
+    rebaseline: str,
+    need_correctness: bool = True,
+) -> int:
+    """calibrate_runs, said on the terminal. Returns the exit status."""
     try:
         made = calibrate_runs(
-            options.file,
-            options.runs,
-            repetitions=options.repetitions,
-            rebaseline=options.rebaseline,
-            need_correctness=not options.without_correctness,
+            file,
+            runs,
+            repetitions=repetitions,
+            rebaseline=rebaseline,
+            need_correctness=need_correctness,
         )
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    print("\n".join(told(options.file, made)))
-    return 0
-
-
-def told(file: Path, made: Calibration) -> list[str]:
-    """What was made, in lines."""
+    for note in made.notes:
+        print(note)
     gating = sum(not entry.advisory for entry in made.references)
-    return [*made.notes, f"{file}: {gating} limits, {len(made.references) - gating} advisory"]
+    print(f"{file}: {gating} limits, {len(made.references) - gating} advisory")
+    return 0
 
 
 if __name__ == "__main__":

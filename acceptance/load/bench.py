@@ -73,10 +73,8 @@ def run_cell(
     for repeat in range(1, cell.repeats + 1):
         taken = take(cell, attempt, repeat)
         settled = generated(made[-1].after) if made else None
-        measuring = _Measuring(
-            *(target, engine, folder, attempt, repeat, deadline, bounds, tell), settled=settled
-        )
-        made.append(measuring.run(taken, warmed))
+        measuring = _Measuring(target, engine, folder, attempt, repeat, deadline, bounds, tell)
+        made.append(measuring.run(taken, warmed, settled))
     return tuple(made)
 
 
@@ -93,10 +91,7 @@ class _Measuring:
         deadline: float,
         bounds: Bounds,
         tell: Tell,
-        settled: float | None = None,
     ) -> None:
-        """settled: tokens generated until now, as the reading after the last repeat had them."""
-        self.settled = settled
         self.target, self.engine, self.folder = target, engine, folder
         self.attempt, self.repeat = attempt, repeat
         self.deadline, self.bounds, self.tell = deadline, bounds, tell
@@ -104,8 +99,9 @@ class _Measuring:
         self._queued = False
         self._peak_read = 0.0
 
-    def run(self, cell: Cell, warmed: WarmUp) -> CellRun:
-        """See run_cell."""
+    def run(self, cell: Cell, warmed: WarmUp, settled: float | None) -> CellRun:
+        """See run_cell. settled: tokens generated until now, by the reading after the last repeat;
+        None before the first."""
         target, name = self.target, file_name(cell, self.attempt, self.repeat)
         result_file = self.folder / f"{name}.json"
         client_log = self.folder / f"{name}.client.log"
@@ -115,7 +111,7 @@ class _Measuring:
         capacity = read_capacity(target, cell)
         self._queued = capacity is not None and cell.batch > capacity.fits
         self.tell("measuring")  # before the window: whoever looks at the server stops now
-        before = settled_counters(target, expected=self.settled)
+        before = settled_counters(target, expected=settled)
         log_start, started = log_size(target), time.time()
         offset = time.time() - time.perf_counter()
         client = self.engine.run(target, argv, client_log, self.deadline, self._check)
