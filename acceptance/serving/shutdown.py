@@ -72,15 +72,19 @@ def end_in_flight(server: Server, streams: int = 2, plain: int = 2) -> Shutdown:
     clock = _Clock()
     if server.watch is not None:
         server.watch.stop()
-    tokens = _tokens_in_flight(server, SHARES[0])
+    tokens, lasted = 0, 0.0
     for share in SHARES:
+        if tokens:  # sent before, and ended too early
+            tokens = _longer(server, share, tokens, lasted)
+        else:
+            tokens = _tokens_in_flight(server, share)
         clients, threads = _send(server, clock, tokens, streams, plain)
         early = sum(client.ended is not None for client in clients)
         if not early:
             break
         for thread in threads:
             thread.join(server.deployment.budgets.request)
-        tokens = _longer(server, share, tokens, min(client.lasted for client in clients))
+        lasted = min(client.lasted for client in clients)
     else:
         raise ObservationError(
             f"{early} of {len(clients)} requests had ended before SIGTERM was sent",
@@ -144,11 +148,10 @@ def _tokens_in_flight(server: Server, share: float) -> int:
 
 
 def _longer(server: Server, share: float, tokens: int, lasted: float) -> int:
-    """As many tokens as would have lasted for the next share, and more than there were. lasted:
+    """As many tokens as would have lasted for this share, and more than there were. lasted:
     seconds that these tokens really took: a busy machine's pace changes from moment to moment."""
-    following = next((one for one in SHARES if one > share), share)
     timeout = server.deployment.options.shutdown_timeout
-    wanted = tokens * following * timeout / lasted if lasted else 2 * tokens
+    wanted = tokens * share * timeout / lasted if lasted else 2 * tokens
     return _fitting(server, int(min(max(wanted, 1.5 * tokens), 4 * tokens)))
 
 

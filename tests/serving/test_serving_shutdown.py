@@ -100,9 +100,9 @@ def test_requests_are_sent_again_by_how_long_they_really_lasted(
 ) -> None:
     server = serving()
     wanted = server.deployment.options.shutdown_timeout * 0.6
-    assert shutdown._longer(server, 0.4, 100, wanted / 2) == 200
-    assert shutdown._longer(server, 0.4, 100, 10 * wanted) == 150  # never shorter
-    assert shutdown._longer(server, 0.4, 100, wanted / 99) == 400  # nor too much at once
+    assert shutdown._longer(server, 0.6, 100, wanted / 2) == 200
+    assert shutdown._longer(server, 0.6, 100, 10 * wanted) == 150  # never shorter
+    assert shutdown._longer(server, 0.6, 100, wanted / 99) == 400  # nor too much at once
 
 
 def test_requests_that_end_too_early_prove_nothing(
