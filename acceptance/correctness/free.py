@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from acceptance.correctness.asking import ask, each
 from acceptance.correctness.degenerate import Text
 from acceptance.correctness.prompts import read_chat
+from acceptance.correctness.scoring import token_id
 from acceptance.errors import ObservationError
 from acceptance.rehearsal.tasks import held_out
 
@@ -75,7 +76,7 @@ def read_text(answer: Mapping[str, Any], name: str) -> Text:
     try:
         said = read_chat(answer)
         listed = (answer["choices"][0].get("logprobs") or {}).get("content") or []
-        tokens = tuple(int(entry["token"].removeprefix("token_id:")) for entry in listed)
+        tokens = tuple(token_id(entry["token"]) for entry in listed)
         left = [entropy([top["logprob"] for top in entry["top_logprobs"]]) for entry in listed]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ObservationError(f"{name}: a chat answer cannot be read: {answer}"[:300]) from error

@@ -140,10 +140,15 @@ def read_greedy(said: Mapping[str, Any], name: str, prompt: Sequence[int], token
     return Greedy(
         name,
         tuple(prompt),
-        tuple(int(token.removeprefix(PREFIX)) for token in given),
+        tuple(map(token_id, given)),
         tuple(map(float, own)),
         tuple(_gap(top, name) for top in tops),
     )
+
+
+def token_id(token: str) -> int:
+    """Of a token that came as its id: return_tokens_as_token_ids."""
+    return int(token.removeprefix(PREFIX))
 
 
 def _row(row: dict[str, Any] | None, token: int, name: str) -> tuple[float, int, dict[int, float]]:

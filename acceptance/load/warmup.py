@@ -20,7 +20,7 @@ import httpx
 
 from acceptance.judging.judgement import Frozen
 from acceptance.load.pace import WARM_OUTPUT
-from acceptance.serving.client import certificates
+from acceptance.serving.client import certificates, headers, on_this_host
 
 if TYPE_CHECKING:
     from acceptance.load.target import Target
@@ -90,15 +90,13 @@ async def _wave(
     target: Target, prompts: list[list[int]], osl: int, deadline: float
 ) -> tuple[float, list[str]]:
     """Sends all prompts at once; seconds until the last answer, and why any failed."""
-    loopback = httpx.URL(target.base_url).host in ("127.0.0.1", "localhost", "::1")
-    headers = {"Authorization": f"Bearer {target.api_key}"} if target.api_key else {}
     async with httpx.AsyncClient(
         base_url=target.base_url,
-        headers=headers,
+        headers=headers(target),
         timeout=deadline,
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
         verify=certificates(),
-        trust_env=not loopback,
+        trust_env=not on_this_host(target.base_url),
     ) as client:
         began = time.perf_counter()
         sent = asyncio.gather(*(_send(client, target.model, p, osl) for p in prompts))

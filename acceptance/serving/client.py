@@ -22,7 +22,7 @@ def client(server: Endpoint, timeout: float, key: str | None = None) -> httpx.Cl
         headers=headers(server) if key is None else _bearer(key),
         timeout=timeout,
         verify=certificates(),
-        trust_env=not _on_this_host(server.base_url),
+        trust_env=not on_this_host(server.base_url),
     )
 
 
@@ -41,7 +41,8 @@ def certificates() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def _on_this_host(url: str) -> bool:
+def on_this_host(url: str) -> bool:
+    """Whether the URL names this host's loopback."""
     host = httpx.URL(url).host
     try:
         return ipaddress.ip_address(host).is_loopback

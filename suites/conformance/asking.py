@@ -13,7 +13,6 @@ batch changes the arithmetic.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +21,7 @@ import httpx
 from acceptance.conformance.answers import read_answer
 from acceptance.conformance.bodies import PATHS, body
 from acceptance.conformance.sse import Stream, read_stream
+from acceptance.correctness.asking import each
 from reports.exchanges import latest, recall
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 WIDTH = 16  # requests at once
 ROOM = 4096  # tokens; R1 thinks some hundred about a small task
-_Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 
 
@@ -104,7 +103,7 @@ class Answers:
 
     def now(self, requests: Sequence[tuple[str, dict[str, Any]]]) -> list[httpx.Response]:
         """Requests that are not kept, given as path and body, all at once. Raises as response."""
-        return _at_once(lambda asked: self.client.post(asked[0], json=asked[1]), requests, WIDTH)
+        return each(lambda asked: self.client.post(asked[0], json=asked[1]), requests, WIDTH)
 
     def once(self, make: Callable[[Answers], _Answer]) -> _Answer:
         """What make(self) gives, made the first time: answers that need another answer first."""
@@ -124,7 +123,7 @@ class Answers:
 
     def _send(self, group: Requests) -> None:
         wanted = [request for request in group.members if request not in self._known]
-        answers = _at_once(self._ask, wanted, 1 if group.alone else WIDTH)
+        answers = each(self._ask, wanted, 1 if group.alone else WIDTH)
         self._known.update(zip(wanted, answers, strict=True))
 
     def _ask(self, request: Request) -> httpx.Response | Stream | Exception:
@@ -139,14 +138,3 @@ class Answers:
             return error
         finally:
             self._asked[request] = latest()
-
-
-def _at_once(
-    ask: Callable[[_Asked], _Answer], asked: Sequence[_Asked], width: int
-) -> list[_Answer]:
-    """Nobody waits for answers of a server that broke meanwhile, which is raised in this thread."""
-    pool = ThreadPoolExecutor(width)
-    try:
-        return list(pool.map(ask, asked))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from acceptance.correctness.asking import ask, each
+from acceptance.correctness.scoring import token_id
 from acceptance.judging.judgement import Kind, Limit, Measurement
 from suites.checklist import check
 
@@ -32,7 +33,7 @@ def said(http: httpx.Client, model: str, **more: Any) -> tuple[int, ...]:
         **more,
     }
     listed = ask(http, "/v1/chat/completions", body)["choices"][0]["logprobs"]["content"]
-    return tuple(int(entry["token"].removeprefix("token_id:")) for entry in listed)
+    return tuple(token_id(entry["token"]) for entry in listed)
 
 
 @check(30)
