@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from acceptance.conformance.reasoning import deltas
+from acceptance.conformance.said import chunks
 from acceptance.conformance.structured import schema_problems
 
 if TYPE_CHECKING:
@@ -36,6 +37,19 @@ def streamed_calls(stream: Stream) -> Calls:
                 call["function"].setdefault("name", function["name"])
             call["function"]["arguments"] += function.get("arguments") or ""
     return [made[index] for index in sorted(made)]
+
+
+def largest_chunk(stream: Stream) -> int:
+    """Tokens in the largest chunk of the first choice; 0 without return_token_ids."""
+    return max(
+        (
+            len(choice.get("token_ids") or ())
+            for chunk in chunks(stream)
+            for choice in chunk.get("choices") or ()
+            if choice.get("index") == 0
+        ),
+        default=0,
+    )
 
 
 def call_problems(calls: Calls, tools: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -173,7 +173,8 @@ def chunks(
             for i in range(len(made))
         ]
     for index, one in enumerate(made):
-        parts += _deltas(twin, kind, body, one, index)
+        deltas = _deltas(twin, kind, body, one, index)
+        parts += [_together(deltas)] if _runs_together(breaks) else deltas
     if "index-lost" in breaks:
         for part in parts:
             part["index"] = 0
@@ -224,6 +225,25 @@ def _deltas(
     if "delta-after-finish" in breaks:
         parts.append({**parts[-1], "finish_reason": None})
     return parts
+
+
+def _runs_together(breaks: set[str]) -> bool:
+    """Whether this stream does: that of a server that always does, or the first of one that did
+    once."""
+    once = "ran-together" in breaks
+    breaks.discard("ran-together")
+    return once or "runs-together" in breaks
+
+
+def _together(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """All in one chunk, which vLLM's parser of calls loses them from (vllm#48020)."""
+    said: dict[str, str] = {}
+    for part in parts:
+        for name, text in part["delta"].items():
+            if name != "tool_calls":
+                said[name] = said.get(name, "") + text
+    tokens = [token for part in parts for token in part.get("token_ids", ())]
+    return {**parts[-1], "delta": said, "token_ids": tokens}
 
 
 def _texts(one: Generated, body: dict[str, Any], breaks: set[str]) -> list[dict[str, Any]]:

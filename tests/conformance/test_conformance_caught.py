@@ -128,7 +128,8 @@ BROKEN: dict[Check, tuple[str, ...]] = {
         *("calls-nothing", "no-tool-parser", "one-call-id", "arguments-cut", "calls-say-stop"),
         "calls-unknown-tool",
     ),
-    test_tools.test_streamed_calls: ("streamed-arguments-cut", "calls-nothing"),
+    test_tools.test_streamed_calls: ("streamed-arguments-cut", "calls-nothing", "runs-together"),
+    test_tools.test_calls_in_one_chunk: ("runs-together", "ran-together"),
     test_tools.test_tool_choice: ("choice-ignored",),
     test_tools.test_several_calls: ("one-call-id", "arguments-cut"),
     test_tools.test_result_is_taken: ("drops-results",),
@@ -239,6 +240,13 @@ def test_an_open_route_that_nobody_accepted(world: World) -> None:
     """As vLLM 0.32 is: /invocations answers a chat without the key."""
     world.deployment = world.deployment.model_copy(update={"accepted": Accepted()})
     must_be_caught(world, test_auth.test_open_routes_are_accepted, {})
+
+
+def test_a_call_lost_once_in_one_chunk(worlds: Callable[[str], World]) -> None:
+    """A busy server handed a whole call over at once: asked again, it is seen to parse well."""
+    world = worlds("ran-together")
+    must_be_caught(world, test_tools.test_calls_in_one_chunk, {})
+    world.run(test_tools.test_streamed_calls)
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::"])
