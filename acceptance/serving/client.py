@@ -13,14 +13,28 @@ if TYPE_CHECKING:
 
     from acceptance.serving.metrics import Endpoint
 
+# Seconds that an unused connection is kept. vLLM's web server closes it after 5, which is httpx's
+# own default too: a request that is sent at that moment is reset, and looks like a server's fault.
+UNUSED = 1.0
 
-def client(server: Endpoint, timeout: float, key: str | None = None) -> httpx.Client:
+
+def kept(connections: int = 100, unused: int = 20) -> httpx.Limits:
+    """So many connections at once, and so many kept while they are not used."""
+    return httpx.Limits(
+        max_connections=connections, max_keepalive_connections=unused, keepalive_expiry=UNUSED
+    )
+
+
+def client(
+    server: Endpoint, timeout: float, key: str | None = None, limits: httpx.Limits | None = None
+) -> httpx.Client:
     """A client for paths of this server. timeout: seconds. key: instead of the server's own, ""
     for none. A proxy that the environment names is not asked for a server on this host."""
     return httpx.Client(
         base_url=server.base_url,
         headers=headers(server) if key is None else _bearer(key),
         timeout=timeout,
+        limits=limits or kept(),
         verify=certificates(),
         trust_env=not on_this_host(server.base_url),
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 from filelock import FileLock
 from packaging.version import Version
@@ -22,7 +21,7 @@ from acceptance.correctness.strata import Shape, long_lengths
 from acceptance.correctness.texts import corpus, joined
 from acceptance.deployments.schema import Lane
 from acceptance.load.workloads import Tier
-from acceptance.serving.generation import headers
+from acceptance.serving.client import client, kept
 from acceptance.serving.live import read_live
 from fixtures.correctness import GOLDEN_PART, binding_of, folder_of, golden_for
 from fixtures.judging import not_applicable
@@ -30,6 +29,8 @@ from fixtures.selection import SELECTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import httpx
 
     from acceptance.deployments.schema import Deployment
     from acceptance.serving.live import LiveConfig
@@ -46,7 +47,6 @@ LONGEST = 512  # tokens of a text, but for those that reach far into the context
 CONTINUED = 12  # texts that are continued greedily
 START = 24  # tokens of them that are given
 PAGE = 16  # tokens of a KV block where the server does not tell
-CONNECTIONS = httpx.Limits(max_connections=1024, max_keepalive_connections=64)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -59,13 +59,9 @@ def weights_that_mean_something(deployment: Deployment) -> None:
 @pytest.fixture(scope="session")
 def bulk(server: Server) -> Iterator[httpx.Client]:
     """A client for many requests at once."""
-    with httpx.Client(
-        base_url=server.base_url,
-        headers=headers(server),
-        timeout=4 * server.deployment.budgets.request,  # each may wait for those before it
-        limits=CONNECTIONS,
-    ) as client:
-        yield client
+    timeout = 4 * server.deployment.budgets.request  # each may wait for those before it
+    with client(server, timeout, limits=kept(1024, unused=64)) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
 from acceptance.correctness.account import Account
@@ -17,13 +16,15 @@ from acceptance.correctness.compare import agreement
 from acceptance.correctness.scoring import greedy, score
 from acceptance.deployments.schema import Lane
 from acceptance.load.workloads import Tier
-from acceptance.serving.generation import headers
+from acceptance.serving.client import client
 from fixtures.judging import not_applicable, unobservable
 from fixtures.servers import start_server
 from suites.correctness.holding import against_itself, agree, between
 from suites.correctness.test_decode import judge_splits
 
 if TYPE_CHECKING:
+    import httpx
+
     from acceptance.correctness.floor import Floor
     from acceptance.correctness.scoring import Scored
     from acceptance.deployments.schema import Deployment
@@ -96,13 +97,7 @@ def test_eager_chooses_as_graphs_do(
         started = start_server(eager, run, pytestconfig, stack, suffix=".eager")
         assert started.custody is not None
         stack.callback(started.custody.end, deployment.budgets.stop)
-        http = stack.enter_context(
-            httpx.Client(
-                base_url=started.base_url,
-                headers=headers(started),
-                timeout=4 * deployment.budgets.request,
-            )
-        )
+        http = stack.enter_context(client(started, 4 * deployment.budgets.request))
         given = {one.name: list(one.prompt) for one in account.greedy}
         count = len(account.greedy[0].tokens)
         said = Account(
