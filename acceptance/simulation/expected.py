@@ -19,10 +19,14 @@ QUIET = Faults(noise=0)
 
 @dataclass(frozen=True)
 class Expected:
-    """Of one burst. Times in ms; tpot of each request; throughput in output tokens per second."""
+    """Of one burst. Times in ms; tpot of each request; throughput in output tokens per second.
+
+    ttft_around_ms: the steps of first tokens below and above the median; itself for none.
+    """
 
     ttft_mean_ms: float
     ttft_median_ms: float
+    ttft_around_ms: tuple[float, float]
     tpot_mean_ms: float
     tpot_median_ms: float
     tpot_p99_ms: float
@@ -63,6 +67,7 @@ def expected(
     return Expected(
         ttft_mean_ms=statistics.fmean(firsts),
         ttft_median_ms=statistics.median(firsts),
+        ttft_around_ms=_around(firsts, statistics.median(firsts)),
         tpot_mean_ms=statistics.fmean(tpots),
         tpot_median_ms=statistics.median(tpots),
         tpot_p99_ms=_p99(tpots),
@@ -70,6 +75,11 @@ def expected(
         output_throughput=batch * osl / now,
         preemptions=sum(engine.preemptions for engine in scheduler.engines),
     )
+
+
+def _around(values: list[float], middle: float) -> tuple[float, float]:
+    below = max((value for value in values if value < middle), default=middle)
+    return below, min((value for value in values if value > middle), default=middle)
 
 
 def _p99(values: list[float]) -> float:
