@@ -12,6 +12,7 @@ from acceptance.deployments.schema import Lane, Precision, Profile
 from acceptance.errors import InputError
 
 if TYPE_CHECKING:
+    from acceptance.deployments.layout import Layout
     from acceptance.deployments.schema import Deployment
 
 MLA_ON_CPU = Version("0.28")  # vllm/platforms/cpu.py of 0.27 refuses MLA
@@ -58,14 +59,28 @@ def _layout(deployment: Deployment) -> list[str]:
     if deployment.lane is Lane.REHEARSAL:
         if gpus.count:
             reasons.append(f"the rehearsal runs on CPU, and it asks for {gpus.count} {gpus.kind}")
+        if layout.nodes > 1 and layout.data == 1:
+            reasons.append(
+                "on CPU only data parallelism works over nodes: with tensor or pipeline "
+                "parallelism vLLM's workers end at the first request"
+            )
     elif not gpus.count:
         reasons.append(f"the {deployment.lane} lane needs GPUs, and gpus.count is 0")
     elif layout.ranks != gpus.count:
         reasons.append(
-            f"layout {layout.label} has {layout.tensor} x {layout.data} = {layout.ranks} ranks "
-            f"(tensor x data), and gpus.count is {gpus.count}; they must be equal"
+            f"layout {layout.label} has {_product(layout)}, and gpus.count is {gpus.count}; they "
+            "must be equal"
+            + (f": gpus.count is of all {layout.nodes} nodes" if layout.nodes > 1 else "")
         )
     return reasons
+
+
+def _product(layout: Layout) -> str:
+    sizes = {"tensor": layout.tensor, "pipeline": layout.pipeline, "data": layout.data}
+    if layout.pipeline == 1:
+        del sizes["pipeline"]
+    product = " x ".join(map(str, sizes.values()))
+    return f"{product} = {layout.ranks} ranks ({' x '.join(sizes)})"
 
 
 def _hardware(deployment: Deployment, version: Version) -> list[str]:

@@ -11,7 +11,10 @@ import json
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from acceptance.deployments.data import Count, Data, Positive, Share, Word
+from acceptance.deployments.layout import Layout  # noqa: TC001 - pydantic reads it
 
 
 class Lane(StrEnum):
@@ -49,21 +52,10 @@ ARCHITECTURES = {
 }
 GENERATED = "generated/"  # models that the suite makes itself; no hub knows them
 
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-
-
-class Data(BaseModel):
-    """Never changed after it was made; a key nobody knows or a value of another type is refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
 
 class Gpus(Data):
-    """kind: product name without maker ("H200"), None on CPU. count: GPUs of one server, 0 on
-    CPU."""
+    """kind: product name without maker ("H200"), None on CPU. count: GPUs of one server, of all
+    its nodes together, 0 on CPU."""
 
     kind: str | None = None
     count: int = Field(ge=0)
@@ -82,40 +74,6 @@ class Gpus(Data):
         return ARCHITECTURES[self.kind] if self.kind else "cpu"
 
 
-class Layout(Data):
-    """Ranks of one server. expert: experts are spread over all ranks (EP), not sharded by TP."""
-
-    tensor: Count = 1
-    data: Count = 1
-    expert: bool = False
-
-    @property
-    def ranks(self) -> int:
-        """Workers of the server, one for each GPU."""
-        return self.tensor * self.data
-
-    @property
-    def label(self) -> str:
-        """As people write it: tp8+ep, dp8+ep, tp4+dp2+ep."""
-        return "+".join(self._parts() or ["tp1"]) + ("+ep" if self.expert else "")
-
-    @property
-    def fingerprint(self) -> str:
-        """As vLLM writes it in system_fingerprint: tp8-ep, dp8-ep; sizes of 1 are left out."""
-        return "-".join(self._parts() + (["ep"] if self.expert else []))
-
-    @property
-    def marker(self) -> str | None:
-        """tp_ep or dp_ep; None without expert parallelism, which no recipe deployment lacks."""
-        if not self.expert:
-            return None
-        return "dp_ep" if self.data > 1 else "tp_ep"
-
-    def _parts(self) -> list[str]:
-        sizes = (("tp", self.tensor), ("dp", self.data))
-        return [f"{name}{size}" for name, size in sizes if size > 1]
-
-
 class Options(Data):
     """What is wanted, by intent; recipe.py says how each vLLM version is told.
 
@@ -126,7 +84,7 @@ class Options(Data):
     server splits off no reasoning, or calls no tool. chat_template: a file in place of the model's
     own, which for R1 and V3 shows the model no tools.
     deep_gemm_warmup: "skip", "relax" or "full". The last three are for the rehearsal lane:
-    kv_cache_gib in GiB, cpu_threads_bind as "0|1" (cores of each rank).
+    kv_cache_gib in GiB, cpu_threads_bind as "0|1" (cores of each rank, whatever its node).
     """
 
     max_model_len: Count | None = None
@@ -220,7 +178,7 @@ class Accepted(Data):
 
     open_routes: dict[
         Annotated[str, Field(pattern=r"^/\S+$")], Annotated[str, Field(min_length=10)]
-    ] = {}
+    ] = {}  # noqa: RUF012 - pydantic copies it
 
 
 class Deployment(Data):
@@ -264,12 +222,34 @@ class Deployment(Data):
             raise ValueError("options.load_format = dummy is for the slice lane")
         if self.scale.time != 1 and self.lane is not Lane.SIMULATED:
             raise ValueError("scale.time is for the simulated lane")
+        self._fits_nodes()
         if self.options.shutdown_timeout >= self.budgets.stop:
             raise ValueError(
                 f"options.shutdown_timeout ({self.options.shutdown_timeout} s) must be shorter "
                 f"than budgets.stop ({self.budgets.stop:g} s)"
             )
         return self
+
+    def _fits_nodes(self) -> None:
+        layout, cores = self.layout, self.options.cpu_threads_bind or ""
+        if self.lane in (Lane.SLICE, Lane.SIMULATED) and layout.nodes * layout.pipeline > 1:
+            raise ValueError(f"the {self.lane} lane has one node and no pipeline")
+        if self.gpus.count % layout.nodes:
+            raise ValueError(
+                f"layout.nodes = {layout.nodes} cannot share gpus.count = {self.gpus.count} evenly"
+            )
+        if layout.nodes > 1 and cores[:1].isdigit() and cores.count("|") + 1 != layout.ranks:
+            raise ValueError(
+                f"options.cpu_threads_bind = {cores!r} must name cores for {layout.ranks} ranks"
+            )
+
+    @property
+    def hardware(self) -> str:
+        """For people: 8xH200, 2x8xH200, CPU."""
+        if self.gpus.kind is None:
+            return "CPU"
+        nodes = f"{self.layout.nodes}x" if self.layout.nodes > 1 else ""
+        return f"{nodes}{self.gpus.count // self.layout.nodes}x{self.gpus.kind}"
 
     @property
     def markers(self) -> frozenset[str]:
@@ -280,7 +260,12 @@ class Deployment(Data):
 
     @property
     def gpus_here(self) -> int:
-        """GPUs of this host that it takes: none where they are only told to a simulation."""
+        """GPUs of each host that it takes: none where they are only told to a simulation."""
+        return self.gpus_taken // self.layout.nodes
+
+    @property
+    def gpus_taken(self) -> int:
+        """The same, of all hosts."""
         return 0 if self.lane is Lane.SIMULATED else self.gpus.count
 
     def __hash__(self) -> int:
@@ -293,6 +278,9 @@ class Deployment(Data):
         """12 hex digits over everything that decides what is served and how it is judged; prose
         and estimates (source, expected_minutes) are left out."""
         data = self.model_dump(mode="json", exclude={"source", "expected_minutes"})
+        for later in ("nodes", "pipeline"):  # not to tell one-node deployments from what they were
+            if data["layout"][later] == 1:
+                del data["layout"][later]
         canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 

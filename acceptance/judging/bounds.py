@@ -21,14 +21,15 @@ NO_INSTRUMENT = (Lane.REHEARSAL,)  # another model on a CPU
 
 def roofline_of(deployment: Deployment, *, layers: int | None = None) -> Roofline | None:
     """The roofline of a deployment; None where there is none: on a CPU, on hardware that is not
-    known, or for a slice whose number of layers is neither given nor the suite's own.
+    known, with pipeline parallelism (its stages work on other batches at once, which is not
+    modelled), or for a slice whose number of layers is neither given nor the suite's own.
 
     A slice has dummy weights, whose router need not spread tokens: its bounds count the fewest
     experts that a step can read. A simulated server's clock is only ever stretched, so it keeps
     the bounds of what it imitates.
     """
     gpu = GPUS.get(deployment.gpus.kind or "")
-    if deployment.lane in NO_INSTRUMENT or gpu is None:
+    if deployment.lane in NO_INSTRUMENT or gpu is None or deployment.layout.pipeline > 1:
         return None
     sliced = deployment.lane is Lane.SLICE
     if sliced and layers is None:
@@ -84,7 +85,7 @@ def bounds_for(
         return {}
     ttft, tpot = roofline.mean_ttft_ms(batch, isl), roofline.tpot_ms(batch, isl + osl / 2)
     cell = f"{workload} {isl}/{osl} x {batch}"
-    how = f"{deployment.layout.label} on {deployment.gpus.count}x{deployment.gpus.kind}"
+    how = f"{deployment.layout.label} on {deployment.hardware}"
     limits = dict.fromkeys(TTFT, _bound(ttft, f"arithmetic of prefill, {cell}, {how}", roofline))
     if fits(deployment, roofline, batch, isl + osl):
         why = f"memory bandwidth of decoding, {cell}, {how}"

@@ -189,7 +189,7 @@ def _from_log(deployment: Deployment, facts: Facts | None) -> Iterator[Compariso
         if facts is None:
             yield Comparison(name, wanted, None, agrees=False, observable=False)
             continue
-        live = _in_log(name, facts, layout.ranks)
+        live = _in_log(name, facts, layout.expert_ranks)
         yield Comparison(name, wanted, live, live is not None and _fits(name, wanted, live))
 
 
@@ -222,7 +222,7 @@ def _fits(name: str, asked: str, live: str) -> bool:
 
 
 def _experts_asked(deployment: Deployment) -> str:
-    ranks = deployment.layout.ranks
+    ranks = deployment.layout.expert_ranks
     return f"each of {ranks} ranks holds 1/{ranks}" if deployment.layout.expert else "off"
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from packaging.version import Version
 
-from acceptance.deployments.command import render
+from acceptance.deployments.command import render, render_nodes
 from acceptance.deployments.load import load_deployments
+from acceptance.deployments.nodes import planned_site
 from acceptance.deployments.schema import Deployment, Profile
 from acceptance.errors import InputError
 
@@ -114,7 +115,8 @@ def test_a_tokenizer_of_its_own_is_passed() -> None:
 
 def test_servers_listen_on_loopback_alone_and_carry_no_key() -> None:
     for deployment in DEPLOYMENTS.values():
-        command = render(deployment, Profile.SERVING, VERSION, port=1)
+        site = planned_site(deployment, 1, 2)
+        command = render_nodes(deployment, Profile.SERVING, VERSION, site=site)
         assert command.argv[command.argv.index("--host") + 1] == "127.0.0.1"
         assert "KEY" not in command.shell().upper()
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import ValidationError
 
-from acceptance.deployments.schema import Deployment, Expected, Layout
+from acceptance.deployments.layout import Layout
+from acceptance.deployments.schema import Deployment, Expected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,8 @@ LAYOUTS = [
     (Layout(expert=True), 1, "tp1+ep", "ep", "tp_ep"),
     (Layout(tensor=8), 8, "tp8", "tp8", None),
     (Layout(), 1, "tp1", "", None),
+    (Layout(data=16, expert=True, nodes=2), 16, "dp16+ep, 2 nodes", "dp16-ep", "dp_ep"),
+    (Layout(tensor=8, pipeline=2, nodes=2), 16, "tp8+pp2, 2 nodes", "tp8-pp2", None),
 ]
 
 
