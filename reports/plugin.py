@@ -7,8 +7,11 @@ this plugin does nothing at all.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import shutil
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +28,7 @@ from reports.terminal import causes, closing_lines
 from reports.testing import RecordHooks, TellHooks
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from acceptance.deployments.schema import Lane
     from reports.digest import Digest
@@ -92,6 +95,8 @@ def prepare(config: pytest.Config) -> None:
     config.pluginmanager.register(tell, _NAME)
     if hasattr(config, "workerinput"):
         return
+    # What there is when the process ends goes with it: Python would search it for cycles thrice.
+    atexit.register(gc.freeze)
     wanted = {
         context.report: config.getoption("htmlpath", None),
         context.junit: config.getoption("xmlpath", None),
@@ -143,6 +148,13 @@ class CloseHooks:
     ) -> Generator[None, None, None]:
         """Outermost: the run's end is on disk before any report is made of it, and the verdict
         is printed after everything else."""
+        with _uncollected():
+            yield from self._finished(session, exitstatus)
+            self._known = None  # nobody asks any more
+
+    def _finished(
+        self, session: pytest.Session, exitstatus: int | pytest.ExitCode
+    ) -> Generator[None, None, None]:
         over = (
             pytest.ExitCode.OK,
             pytest.ExitCode.TESTS_FAILED,
@@ -211,6 +223,21 @@ class CloseHooks:
             terminalreporter.section("what went wrong")
             for line in told:
                 terminalreporter.write_line(line)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collector of cyclic garbage: a report makes little of it, and each search goes
+    through every report and record of the run, which was a tenth of all that a report costs."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.freeze()  # there and back: all there is counts as old, or it were searched at once
+            gc.unfreeze()
+            gc.enable()
 
 
 def _terminal(config: pytest.Config) -> Any:

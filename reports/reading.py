@@ -67,6 +67,16 @@ def read_results(path: Path) -> Results:
 def _read(line: bytes) -> AnyRecord | str:
     """The record, or what is wrong with the line."""
     try:
+        record = RECORD.validate_json(line)
+    except ValidationError:
+        return _misread(line)
+    return record if "version" in record.model_fields_set else _misread(line)
+
+
+def _misread(line: bytes) -> AnyRecord | str:
+    """What is wrong with a line that pydantic's own parser of JSON, which is quick and strict about
+    surrogates, did not take; the record after all where Python's parser does."""
+    try:
         data = json.loads(line)
     except (ValueError, RecursionError):
         return "torn: its writer was stopped in the middle"

@@ -4,6 +4,7 @@ here, so that none can say more than results.jsonl does."""
 from __future__ import annotations
 
 import time
+import weakref
 from typing import TYPE_CHECKING
 
 from acceptance.judging.decide import decide, exit_status
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
 
 
 # The last results that a verdict was asked of: a report asks several times, of the same object.
-_last: list[tuple[Results, RunVerdict]] = []
+_last: list[tuple[weakref.ref[Results], RunVerdict]] = []
 
 
 def verdict_of(results: Results) -> RunVerdict:
     """The verdict that the records support; less than accepted when the run's own last word was."""
-    if not (_last and _last[0][0] is results):
-        _last[:] = [(results, _verdict_of(results))]
+    if not (_last and _last[0][0]() is results):
+        _last[:] = [(weakref.ref(results), _verdict_of(results))]
     return _last[0][1]
 
 

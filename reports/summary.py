@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
 
 from acceptance.load.measurements import COUNTS, LATENCIES, SPEEDS, STATISTICS
 from reports import text
 from reports.capabilities import Row, row_of
 from reports.charts.book import Book, draw_charts
+from reports.charts.sheet import PHASES
 from reports.html import BEGIN, END
 from reports.spread import spreads
 from reports.view import Page, draw
 
 if TYPE_CHECKING:
+    from jinja2.bccache import Bucket
+
     from reports.cells import CellView
     from reports.reading import Results
 
@@ -36,7 +40,6 @@ SHAPES = (
     "M-6 -3L-3 -6L0 -3L3 -6L6 -3L3 0L6 3L3 6L0 3L-3 6L-6 3L-3 0Z",
     "M0 -6.5L1.8 -2H6.5L2.8 1L4 6L0 3L-4 6L-2.8 1L-6.5 -2H-1.8Z",
 )
-PHASES = ("importing", "launching", "loading", "compiling", "profiling", "capturing", "warming")
 _ORDER = {
     name: place
     for place, name in enumerate(
@@ -49,8 +52,25 @@ _ORDER = {
 }
 
 
+class _Compiled(FileSystemBytecodeCache):
+    """Templates as they were compiled last time, beside Python's own; they are compiled anew where
+    one has changed, and each time where nothing can be written."""
+
+    def __init__(self) -> None:
+        folder = TEMPLATES / "__pycache__"
+        with suppress(OSError):
+            folder.mkdir(exist_ok=True)
+        super().__init__(str(folder))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keeps a template, if it can."""
+        with suppress(OSError):
+            super().dump_bytecode(bucket)
+
+
 def _environment() -> Environment:
     made = Environment(
+        bytecode_cache=_Compiled(),
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,

@@ -81,6 +81,8 @@ class RecordHooks:
         """A worker that died reports a failure without a description: its node id must do."""
         if report.outcome not in ("passed", "failed", "skipped"):
             return  # a rerun, whose last attempt follows
+        if report.when != "call" and report.passed:
+            return
         check = check_of(report) or named(report.nodeid, self.lanes)
         self._write(test_record(check, report, getattr(report, _ERROR, {})))
 

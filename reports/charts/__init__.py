@@ -1,4 +1,5 @@
-"""Charts of the report, drawn by matplotlib when it is written and readable without scripts.
+"""Charts of the report, drawn when it is written and readable without scripts.
 
-matplotlib is imported by canvas.py alone, and that only when a report is made.
+What has scales is drawn by matplotlib, which canvas.py alone imports, and that only when there is
+something to draw; bars and areas along time are plain SVG (sheet.py).
 """

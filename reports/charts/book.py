@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from reports.charts import canvas, speed
+from reports.charts.memory import memory
+from reports.charts.startup import startup
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -37,26 +41,22 @@ def draw_charts(page: Page) -> Book:
     if os.environ.get(SWITCH) == "0":
         book.problem = f"no charts: {SWITCH}=0"
         return book
-    if not (page.cells or page.timelines or page.starts):
+    for number, timeline in enumerate(page.timelines):
+        _add(book, book.memory, partial(memory, timeline, number))
+    _add(book, book.startup, partial(startup, page.starts))
+    if not page.cells:
         return book
+    place = book.legend = speed.places(page.cells)
+    book.engines = speed.engines(page.cells)
     try:
-        from reports.charts import canvas, speed
-        from reports.charts.memory import memory
-        from reports.charts.startup import startup
-
-        place = book.legend = speed.places(page.cells)
-        book.engines = speed.engines(page.cells)
         with canvas.drawing():
             for workload in dict.fromkeys(cell.workload for cell in page.cells):
                 mine = [cell for cell in page.cells if cell.workload == workload]
                 _add(book, book.throughput, partial(speed.throughput, workload, mine, place))
             for name in speed.LATENCIES:
                 _add(book, book.latency, partial(speed.latency, name, page.cells, place))
-            for number, timeline in enumerate(page.timelines):
-                _add(book, book.memory, partial(memory, timeline, number))
-            _add(book, book.startup, partial(startup, page.starts))
     except ImportError as error:
-        book.problem = f"no charts: {error}"
+        book.problem = f"charts are missing: {error}"
     return book
 
 

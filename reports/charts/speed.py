@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from acceptance.judging.judgement import Outcome
 from reports.charts.canvas import (
@@ -14,9 +14,11 @@ from reports.charts.canvas import (
     PAPER,
     SERIES,
     Chart,
+    bare,
     canvas,
     finish,
-    log_ticks,
+    lines,
+    scale,
 )
 from reports.text import number
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
     from reports.cells import CellView
     from reports.charts.canvas import Canvas
+
+    Places = Mapping[tuple[str, int], float]  # where each workload's batch stands
 
 LATENCIES = {
     "ttft": "Time to first token",
@@ -60,41 +64,50 @@ def throughput(workload: str, cells: Sequence[CellView], place: Mapping[str, int
     axes = drawn.axes()
     axes.set_xscale("log")
     axes.set_yscale("log")
-    for name in dict.fromkeys(c.deployment for c in points):
-        mine = sorted((c for c in points if c.deployment == name), key=lambda c: c.batch)
-        roof = [c.roofline for c in mine if c.roofline]
-        xs, ys = [x for x, _ in roof], [y for _, y in roof]
-        axes.plot(xs, ys, ls=DASHED, lw=1, color=SERIES[place[name]])
-        axes.plot(*_xy(mine), color=SERIES[place[name]], alpha=0.7)
-        _limits(axes, mine, SERIES[place[name]])
+    series = {
+        name: sorted((c for c in points if c.deployment == name), key=lambda c: c.batch)
+        for name in dict.fromkeys(c.deployment for c in points)
+    }
+    colours = [SERIES[place[name]] for name in series]
+    roofs = [[c.roofline for c in mine if c.roofline] for mine in series.values()]
+    lines(axes, roofs, colours, linestyles=[DASHED], linewidths=1)
+    paths = [[_at(c) for c in mine] for mine in series.values()]
+    lines(axes, paths, colours, alpha=0.7)
+    _limits(axes, points, place)
+    for name, mine in series.items():
         _points(drawn, axes, mine, place[name])
         for cell, side in ((mine[0], 1), (mine[-1], -1)) if len(mine) > 1 else ((mine[0], 1),):
             axes.annotate(
                 str(cell.batch),
-                (cell.interactivity or 1, cell.throughput or 1),
+                _at(cell),
                 xytext=(6 * side, 5),
                 textcoords="offset points",
                 ha="left" if side > 0 else "right",
                 fontsize=9,
                 color=DIM,
             )
+    crossed = [c for c in points if c.outcome in (Outcome.FAIL, Outcome.INVALID)]
+    if crossed:
+        axes.scatter(*_xy(crossed), s=90, marker="x", c=BAD, lw=2, zorder=4)
     _anchors(drawn, axes, points)
-    log_ticks(axes.xaxis)
-    log_ticks(axes.yaxis)
-    axes.set_xlabel("tokens per second of one user")
-    axes.set_ylabel("output tokens per second and GPU")
+    bare(axes)
+    scale(axes, "x", "tokens per second of one user")
+    scale(axes, "y", "output tokens per second and GPU")
     title = f"{workload}: throughput against interactivity"
     return finish(drawn, title, _about(points), caption=workload)
 
 
+def _at(cell: CellView) -> tuple[float, float]:
+    return cell.interactivity or 1, cell.throughput or 1
+
+
 def _xy(cells: Sequence[CellView]) -> tuple[list[float], list[float]]:
-    return [c.interactivity or 0 for c in cells], [c.throughput or 0 for c in cells]
+    return [_at(c)[0] for c in cells], [_at(c)[1] for c in cells]
 
 
 def _points(drawn: Canvas, axes: Axes, cells: Sequence[CellView], place: int) -> None:
-    """Filled where limits hold, hollow where nothing gates it, crossed where it is short."""
+    """Filled where limits hold, hollow where nothing gates it or it is short."""
     colour = SERIES[place]
-    short = [c.outcome in (Outcome.FAIL, Outcome.INVALID) for c in cells]
     held = [c.outcome in (Outcome.PASS, Outcome.MARGINAL) for c in cells]
     told = [
         f"{c.deployment}, batch {c.batch}: {number(round(c.interactivity or 0, 2))} tok/s per "
@@ -112,9 +125,6 @@ def _points(drawn: Canvas, axes: Axes, cells: Sequence[CellView], place: int) ->
         zorder=3,
         urls=[drawn.mark(f"#{c.slug}", name) for c, name in zip(cells, told, strict=True)],
     )
-    crossed = [c for c, yes in zip(cells, short, strict=True) if yes]
-    if crossed:
-        axes.scatter(*_xy(crossed), s=90, marker="x", c=BAD, lw=2, zorder=4)
 
 
 def _anchors(drawn: Canvas, axes: Axes, cells: Sequence[CellView]) -> None:
@@ -139,23 +149,24 @@ def _anchors(drawn: Canvas, axes: Axes, cells: Sequence[CellView]) -> None:
         )
 
 
-def _limits(axes: Axes, cells: Sequence[CellView], colour: str) -> None:
+def _limits(axes: Axes, cells: Sequence[CellView], place: Mapping[str, int]) -> None:
     """What a point's limits leave it: a box where both have two sides, as a calibrated baseline
     has, else a bar at the limit."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
 
-    boxes, floors, ceilings = [], [], []
+    boxes, colours, floors, ceilings = [], [], [], []
     for cell in cells:
         low, high = (_per_gpu(side, cell) for side in _sides(cell, "output_throughput"))
         right, left = (1000 / t if t else None for t in _sides(cell, "tpot_median_ms"))
         if low and high and left and right:
             boxes.append(Rectangle((left, low), right - left, high - low))
+            colours.append(SERIES[place[cell.deployment]])
             continue
         floors += [(cell.interactivity or 0, low)] if low else []
         ceilings += [(left, cell.throughput or 0)] if left else []
     if boxes:
-        axes.add_collection(PatchCollection(boxes, facecolor=colour, alpha=0.22, lw=0))
+        axes.add_collection(PatchCollection(boxes, facecolors=colours, alpha=0.22, lw=0))
     for marks, marker in ((floors, "_"), (ceilings, "|")):
         if marks:
             xs, ys = [x for x, _ in marks], [y for _, y in marks]
@@ -192,23 +203,25 @@ def latency(name: str, cells: Sequence[CellView], place: Mapping[str, int]) -> C
     drawn = canvas(f"latency-{name}", 940, 250, (50, 40, 8, 6))
     axes = drawn.axes()
     axes.set_yscale("log")
-    ticks = []
+    at = {
+        (workload, batch): n * width + i
+        for n, workload in enumerate(workloads)
+        for i, batch in enumerate(batches)
+    }
+    points.sort(key=lambda c: at[c.workload, c.batch])
+    _lines(axes, points, at, metric, place)
+    for deployment in dict.fromkeys(c.deployment for c in points):
+        _marks(drawn, axes, [c for c in points if c.deployment == deployment], at, metric, place)
+    _bars(axes, points, at, metric, place)
+    bare(axes)
+    scale(axes, "y", "ms")
+    below = axes.get_xaxis_transform()
+    for (_, batch), x in at.items():
+        axes.text(x, -0.03, str(batch), transform=below, ha="center", va="top", color=DIM)
     for n, workload in enumerate(workloads):
-        mine = [c for c in points if c.workload == workload]
-        at = {batch: n * width + i for i, batch in enumerate(batches)}
-        for deployment in dict.fromkeys(c.deployment for c in mine):
-            line = sorted((c for c in mine if c.deployment == deployment), key=lambda c: c.batch)
-            _line(drawn, axes, line, at, metric, place[deployment])
-        middle = (n * width + (len(batches) - 1) / 2, 0)
-        axes.annotate(
-            f"batch, {workload}", middle, xycoords=("data", "axes fraction"), xytext=(0, -34),
-            textcoords="offset points", ha="center", color=INK,
-        )  # fmt: skip
-        ticks += [(x, str(batch)) for batch, x in at.items()]
-    axes.set_xticks([x for x, _ in ticks], [label for _, label in ticks])
-    axes.grid(visible=False, axis="x")
-    log_ticks(axes.yaxis)
-    axes.set_ylabel("ms")
+        middle = n * width + (len(batches) - 1) / 2
+        word = f"batch, {workload}"
+        axes.text(middle, -0.12, word, transform=below, ha="center", va="top", color=INK)
     statistic = metric.split("_")[1]
     title = f"{LATENCIES[name]}, {statistic}, by batch"
     limited = sum(_sides(c, metric) != (None, None) for c in points)
@@ -230,26 +243,48 @@ def _sides(cell: CellView, metric: str) -> tuple[float | None, float | None]:
     return (limit.lower, limit.upper) if limit is not None else (None, None)
 
 
-def _line(
+def _lines(
+    axes: Axes, cells: Sequence[CellView], at: Places, metric: str, place: Mapping[str, int]
+) -> None:
+    """One for each deployment in each workload."""
+    paths: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for cell in cells:
+        spot = at[cell.workload, cell.batch], cell.value(metric) or 0
+        paths.setdefault((cell.deployment, cell.workload), []).append(spot)
+    colours = [SERIES[place[deployment]] for deployment, _ in paths]
+    lines(axes, list(paths.values()), colours, alpha=0.7)
+
+
+def _marks(
     drawn: Canvas,
     axes: Axes,
     cells: Sequence[CellView],
-    at: Mapping[int, float],
+    at: Places,
     metric: str,
-    place: int,
+    place: Mapping[str, int],
 ) -> None:
-    """One deployment in one workload. at: where each batch stands."""
-    colour, marker = SERIES[place], MARKERS[place]
-    xs = [at[c.batch] for c in cells]
+    """The points of one deployment."""
+    number_of = place[cells[0].deployment]
     values = [c.value(metric) or 0 for c in cells]
     urls = [
         drawn.mark(f"#{c.slug}", f"{c.deployment}, batch {c.batch}: {number(round(value, 2))} ms")
         for c, value in zip(cells, values, strict=True)
     ]
-    axes.plot(xs, values, color=colour, alpha=0.7)
-    axes.scatter(xs, values, s=26, marker=marker, c=colour, zorder=3, urls=urls)
-    for side, wide in ((0, 1.0), (1, 2.0)):
-        limits = [(at[c.batch], edge) for c in cells if (edge := _sides(c, metric)[side])]
-        if limits:
-            places, edges = [x for x, _ in limits], [y for _, y in limits]
-            axes.scatter(places, edges, marker="_", s=110, color=colour, lw=wide, zorder=2)
+    xs = [at[c.workload, c.batch] for c in cells]
+    look: Any = {"s": 26, "marker": MARKERS[number_of], "c": SERIES[number_of], "zorder": 3}
+    axes.scatter(xs, values, urls=urls, **look)
+
+
+def _bars(
+    axes: Axes, cells: Sequence[CellView], at: Places, metric: str, place: Mapping[str, int]
+) -> None:
+    """Every limit, the upper one thicker."""
+    limits = [
+        (at[c.workload, c.batch], edge, SERIES[place[c.deployment]], wide)
+        for c in cells
+        for edge, wide in zip(_sides(c, metric), (1.0, 2.0), strict=True)
+        if edge
+    ]
+    if limits:
+        xs, ys, colours, widths = zip(*limits, strict=True)
+        axes.scatter(xs, ys, marker="_", s=110, c=colours, linewidths=widths, zorder=2)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reports.charts.canvas import INK, PAPER, Chart, canvas, finish
-from reports.charts.memory import phase_colour
+from reports.charts.sheet import DIM, INK, PAPER, Sheet, phase_colour
 from reports.text import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from reports.charts.canvas import Chart
     from reports.starts import Start
 
-ROW = 40
-_HATCHES = ("", "//", "", "..", "", "xx", "")
+ROW, BAR = 40, 26  # pixels
+LETTER = 5.4  # pixels at most, so that a name that has no room is left out
 
 
 def startup(starts: Sequence[Start]) -> Chart | None:
@@ -22,37 +22,26 @@ def startup(starts: Sequence[Start]) -> Chart | None:
     shown = [start for start in starts if start.total > 0]
     if not shown:
         return None
-    drawn = canvas("startup", 940, 40 + ROW * len(shown), (230, 34, 86, 4))
-    axes = drawn.axes()
-    axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
     longest = max(start.total for start in shown)
-    axes.set_xlim(0, longest)
+    foot = 4 + ROW * len(shown)
+    drawn = Sheet("startup", 940, foot + 36, left=230, right=854, seconds=longest)
+    drawn.axis(foot, grid=4)
     for row, start in enumerate(shown):
+        middle = 4 + ROW * (row + 0.5)
+        drawn.text(222, middle - 7, start.name, DIM, "end")
+        drawn.text(222, middle + 7, start.caches, DIM, "end")
         left = 0.0
         for phase, seconds in start.segments:
             if seconds <= 0:
                 continue
-            axes.barh(
-                row,
-                seconds,
-                left=left,
-                height=0.62,
-                color=phase_colour(phase),
-                edgecolor=PAPER,
-                lw=1,
-            )
-            if seconds / longest > 0.055:
-                axes.text(
-                    left + seconds / 2, row, phase, ha="center", va="center", size=9, color=PAPER
-                )
+            drawn.bar(left, seconds, middle - BAR / 2, BAR, phase_colour(phase))
+            if drawn.x(seconds) - drawn.x(0) > LETTER * len(phase):
+                drawn.text(drawn.x(left + seconds / 2), middle, phase, PAPER, "middle", size=9)
             left += seconds
-        axes.text(left, row, f"  {duration(start.total)}", va="center", color=INK)
-    axes.set_yticks(range(len(shown)), [f"{start.name}\n{start.caches}" for start in shown])
-    axes.set_xlabel("seconds")
+        drawn.text(drawn.x(left) + 6, middle, duration(start.total), INK)
     about = ". ".join(
         f"{start.name}, {start.caches}: {duration(start.total)}, of which "
         + ", ".join(f"{phase} {duration(s)}" for phase, s in start.segments if s > 0)
         for start in shown
     )
-    return finish(drawn, "Start-up by phase", about + ".")
+    return drawn.chart("Start-up by phase", about + ".")

@@ -135,6 +135,7 @@ def test_torn_line_is_reported_and_spoils_no_other(tmp_path):
         b'{"schema": 2, "type": "end"}',
         b'{"schema": 1, "type": "dance", "time": 1}',
         b'{"schema": 1, "type": "end", "time": 1}',
+        b'{"type": "end", "time": 1, "finished": true, "exit_status": 0, "word": "ACCEPTED"}',
         b"[" * 100_000,
     ],
 )
