@@ -9,15 +9,16 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acceptance.errors import ServerError
+from acceptance.serving.launcher import Ended
 from acceptance.serving.processes import (
     KEEP_ENVIRONMENT,
     MARK,
     OWNER,
+    cpu_seconds,
     kill,
     marked,
     terminate,
@@ -32,16 +33,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 LAST_WORDS = 2.0  # seconds to hear out a warden that has ended
 LOST_WARDEN = "lost its warden, which somebody ended"
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a server's tree ended. code: exit code of the API server, negative for a signal, None
-    when unknown. survivors: pids that were still there after the grace and were killed."""
-
-    code: int | None
-    seconds: float
-    survivors: tuple[int, ...]
 
 
 class Custody:
@@ -61,6 +52,8 @@ class Custody:
         as long as it lives, such as those of a lease. secret: is masked in the log once the server
         has ended. Raises ServerError when it cannot start."""
         self.mark = mark
+        self.log = log
+        self.ended_at: float | None = None  # monotonic seconds at which its end was heard of
         self.pid: int | None = None
         self.exit_code: int | None = None
         self._refused = ""
@@ -138,8 +131,12 @@ class Custody:
         """The living processes of the tree."""
         return marked(self.mark, self._warden.pid if self._warden.poll() is None else None)
 
+    def cpu_seconds(self) -> float:
+        """CPU seconds used so far by the living processes of the tree and their ended children."""
+        return cpu_seconds(self.processes())
+
     def signal(self, number: int) -> None:
-        """A signal to the API server alone."""
+        """A signal to the server alone, not to its engines."""
         self._order({"signal": number})
 
     def end(self, grace: float) -> Ended:
@@ -196,6 +193,7 @@ class Custody:
         finally:
             with self._told:
                 self._deaf = True
+                self._note_end()
                 self._told.notify_all()
 
     def _hear(self, event: dict[str, Any]) -> None:
@@ -207,9 +205,14 @@ class Custody:
                     self._refused = event["reason"]
                 case "dismissed":
                     self._dismissed = True
+                    self._note_end()
                 case "exited":
                     self.exit_code = event["code"]
+                    self._note_end()
                 case "gone":
                     survivors = tuple(event["survivors"])
                     self._gone = Ended(event["code"], event["seconds"], survivors)
             self._told.notify_all()
+
+    def _note_end(self) -> None:
+        self.ended_at = self.ended_at or time.monotonic()

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import secrets
-import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from acceptance.deployments.command import ServerCommand, render
+from acceptance.deployments.command import ServerCommand, render_nodes
 from acceptance.deployments.schema import Deployment, Lane, Profile
 from acceptance.errors import InputError, ServerError
 from acceptance.rehearsal.checkpoint import ensure_checkpoint
 from acceptance.rehearsal.overlay import overlay_env, write_overlay
-from acceptance.serving.custody import Custody
+from acceptance.serving.here import inherited, launcher_for
+from acceptance.serving.launcher import Launcher, Part
 from acceptance.serving.readiness import Progress, failure, wait_ready
 from acceptance.serving.server import Server
 from acceptance.simulation.checkpoint import ensure_tokenizer
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from acceptance.gpus.lease import Lease
     from acceptance.secrets import Redactor
 
-# Variables of the caller that say where vLLM keeps things, not how it serves.
-KEPT = ("VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "VLLM_NO_USAGE_STATS")
 PORT_TAKEN = "Address already in use"
 
 
@@ -79,14 +76,16 @@ def launch(
     gpus: Lease | None = None,
     suffix: str = "",
     tell: Callable[[Progress], None] = lambda _: None,
+    launcher: Launcher | None = None,
 ) -> Server:
     """Starts the deployment and returns it ready. gpus: their lease. suffix: of the log's name,
-    for a second server of the same deployment. Raises ServerError; nothing is left behind then.
-    """
+    for a second server of the same deployment. launcher: this host's without one. Raises
+    ServerError; nothing is left behind then."""
+    launcher = launcher or launcher_for(deployment)
     prepared = prepare(deployment, vllm, run_dir)
-    log = _new_log(run_dir / "servers", f"{deployment.name}.{profile}{suffix}")
+    logs = _new_logs(run_dir, f"{deployment.name}.{profile}{suffix}", deployment.layout.nodes)
     for attempt in (1, 2):
-        server = _start(deployment, profile, vllm, prepared, log, redactor, gpus)
+        server = _start(deployment, profile, vllm, prepared, logs, redactor, gpus, launcher)
         assert server.custody is not None
         try:
             server.startup = wait_ready(server, tell)
@@ -108,49 +107,58 @@ def _start(
     profile: Profile,
     vllm: Vllm,
     prepared: Preparation,
-    log: Path,
+    logs: tuple[Path, ...],
     redactor: Redactor,
     gpus: Lease | None,
+    launcher: Launcher,
 ) -> Server:
     key = secrets.token_urlsafe(24)
     redactor.register(key)
-    port = free_port()
+    site = launcher.site(deployment, [gpu.uuid for gpu in gpus.gpus] if gpus else None)
     if deployment.lane is Lane.SIMULATED:
-        serving, command = simulated_vllm(), simulated_command(deployment, profile, port=port)
+        serving = simulated_vllm()
+        command = simulated_command(deployment, profile, port=site.port)
     else:
         serving = vllm
-        command = render(
-            deployment,
-            profile,
-            vllm.version,
-            port=port,
-            model=prepared.model_path if deployment.model_is_generated else None,
-            gpus=[gpu.uuid for gpu in gpus.gpus] if gpus else None,
+        model = prepared.model_path if deployment.model_is_generated else None
+        command = render_nodes(deployment, profile, vllm.version, site=site, model=model)
+    mark = f"{deployment.name}.{profile}.{secrets.token_hex(4)}"
+    parts = []
+    for number, (one, log) in enumerate(zip((command, *command.others), logs, strict=True)):
+        log.write_bytes(b"")
+        parts.append(
+            Part(
+                argv=one.run_by(serving.argv),
+                # The key is not an argument: those are for everybody to see.
+                env={**added_env(one, prepared), "VLLM_API_KEY": key},
+                log=log,
+                mark=f"{mark}.node{number}" if number else mark,
+                hold=gpus.fds if gpus and not number else (),
+                secret=key,
+            )
         )
-    env = server_env(command, prepared)
-    log.write_bytes(b"")
     return Server(
         deployment=deployment,
         profile=profile,
-        base_url=f"http://127.0.0.1:{port}",
+        base_url=f"http://{site.host}:{site.port}",
         api_key=key,
         model=deployment.model,
         model_path=prepared.model_path,
         version=serving.version,
         vllm=vllm,
-        log=log,
+        log=logs[0],
+        node_logs=logs[1:],
         command=command,
-        custody=Custody(
-            command.run_by(serving.argv),
-            {**env, "VLLM_API_KEY": key},  # not an argument: those are for everybody to see
-            log,
-            mark=f"{deployment.name}.{profile}.{secrets.token_hex(4)}",
-            cwd=log.parent,
-            hold=gpus.fds if gpus else (),
-            secret=key,
-        ),
+        custody=launcher.start(parts),
         bench_env=prepared.env,
     )
+
+
+def _new_logs(run_dir: Path, name: str, nodes: int) -> tuple[Path, ...]:
+    """A log for each node: the head's among the run's servers, those of others in parts of the
+    run's directory that are laid out as the whole is."""
+    folders = [run_dir, *(run_dir / "nodes" / str(number) for number in range(1, nodes))]
+    return tuple(_new_log(folder / "servers", name) for folder in folders)
 
 
 def _new_log(folder: Path, name: str) -> Path:
@@ -166,18 +174,10 @@ def _new_log(folder: Path, name: str) -> Path:
 
 
 def server_env(command: ServerCommand, prepared: Preparation) -> dict[str, str]:
-    """The caller's environment without its VLLM_ settings, then the lane's and the deployment's:
-    a variable left over in a shell must not change what is accepted."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("VLLM_") or name in KEPT
-    }
-    return {**inherited, **prepared.env, **command.env, "PYTHONUNBUFFERED": "1"}
+    """The environment of a server of this host: what it inherits, then what is added."""
+    return {**inherited(), **added_env(command, prepared)}
 
 
-def free_port() -> int:
-    """A TCP port on loopback that is free now; whoever answers it must still prove the key."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def added_env(command: ServerCommand, prepared: Preparation) -> dict[str, str]:
+    """The lane's variables, then the deployment's."""
+    return {**prepared.env, **command.env, "PYTHONUNBUFFERED": "1"}

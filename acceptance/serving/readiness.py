@@ -20,7 +20,6 @@ from acceptance.serving.client import client
 from acceptance.serving.generation import generate, prove_identity
 from acceptance.serving.log import LogTail
 from acceptance.serving.phases import Phases
-from acceptance.serving.processes import cpu_seconds
 from acceptance.serving.server import Server, Startup
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ class _Watch:
         self.tell = tell
         self.began = self.lively = self.spoke = time.monotonic()
         self.cpu_period = min(CPU_PERIOD, server.deployment.budgets.silence / 4)
-        self.reader = LogTail(server.log)
+        self.readers = [LogTail(log) for log in server.logs]
         self.tracker = Phases(self.began)
         self.cpu = 0.0
         self.cpu_seen = self.began
@@ -82,11 +81,13 @@ class _Watch:
     def step(self) -> None:
         """Reads what is new and raises when the start has failed."""
         now = time.monotonic()
-        for line in self.reader.poll():
-            self.tracker.feed(line, now)
-            self.line = line.text
-        if self.reader.offset != self.read:
-            self.read = self.reader.offset
+        for reader in self.readers:
+            for line in reader.poll():
+                self.tracker.feed(line, now)
+                self.line = line.text
+        read = sum(reader.offset for reader in self.readers)
+        if read != self.read:
+            self.read = read
             self.spoke = self.lively = now
         self._note_cpu(now)
         if now - self.told >= 0.5:
@@ -102,7 +103,7 @@ class _Watch:
             return
         custody = self.server.custody
         assert custody is not None
-        used = cpu_seconds(custody.processes())
+        used = custody.cpu_seconds()
         if used - self.cpu > BUSY * (now - self.cpu_seen):
             self.lively = now
         self.cpu, self.cpu_seen = used, now
@@ -137,17 +138,18 @@ class _Watch:
 
 
 def failure(server: Server, happened: str, hint: str = "", cause: str = "") -> ServerError:
-    """A ServerError naming the root cause from the server's log, unless one is given. Free of the
-    server's key, whatever the server said."""
-    assert server.log is not None
+    """A ServerError naming the root cause from the server's log, unless one is given; from the log
+    of the node that ended first, if any did. Free of the server's key, whatever the server said."""
+    log = server.custody.log if server.custody is not None else server.log
+    assert log is not None
     clean = Redactor([server.api_key] if server.api_key else [])
     asked = server.command.shell() if server.command else server.base_url
-    logged = None if cause else root_cause(server.log)
+    logged = None if cause else root_cause(log)
     return ServerError(
         clean(f"{server.deployment.name} {happened}"),
         asked=asked,
         cause=clean(logged.line if logged else cause),
-        log=server.log,
+        log=log,
         hint=clean(hint or (logged.hint if logged else "")),
     )
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from acceptance.deployments.schema import Deployment, Profile
     from acceptance.errors import ServerError
     from acceptance.gpus.sampler import MemorySampler
-    from acceptance.serving.custody import Custody, Ended
+    from acceptance.serving.launcher import Care, Ended
 
 
 @dataclass
@@ -39,8 +39,9 @@ class Watcher(Protocol):
 class Server:
     """What every stage after launch needs to know of a server.
 
-    model: the served name. model_path: what clients pass as --tokenizer. log: None when attached.
-    version: of the vLLM that serves. bench_env: environment additions for vLLM's own clients.
+    model: the served name. model_path: what clients pass as --tokenizer. log: None when attached,
+    the head's where there are several nodes; node_logs: of the others, in order. version: of the
+    vLLM that serves. bench_env: environment additions for vLLM's own clients.
     """
 
     deployment: Deployment
@@ -52,8 +53,9 @@ class Server:
     version: Version
     vllm: Vllm | None
     log: Path | None = None
+    node_logs: tuple[Path, ...] = ()
     command: ServerCommand | None = None
-    custody: Custody | None = None
+    custody: Care | None = None
     startup: Startup = field(default_factory=Startup)
     bench_env: dict[str, str] = field(default_factory=dict)
     broken: ServerError | None = None
@@ -65,6 +67,11 @@ class Server:
     def attached(self) -> bool:
         """Whether the server was there before us, and stays after us."""
         return self.custody is None
+
+    @property
+    def logs(self) -> tuple[Path, ...]:
+        """Of every node, the head's first; empty when attached."""
+        return (self.log, *self.node_logs) if self.log is not None else ()
 
     def pids(self) -> list[int]:
         """Processes of the server's tree; empty when attached."""

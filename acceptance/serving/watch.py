@@ -34,11 +34,10 @@ class ServerWatch:
     """
 
     def __init__(self, server: Server, on_broken: Callable[[ServerError], None]) -> None:
-        assert server.log is not None
         self.server = server
         self.on_broken = on_broken
         self.latest: tuple[float, Metrics] | None = None  # the last reading, and its monotonic time
-        self._reader = LogTail(server.log, offset=server.log.stat().st_size)
+        self._readers = [LogTail(log, offset=log.stat().st_size) for log in server.logs]
         self._stop = threading.Event()
         self._progress = 0.0
         self._moved = self._measured = time.monotonic()
@@ -64,7 +63,8 @@ class ServerWatch:
         if custody.exited:
             self._stop.wait(SETTLE)
             return failure(self.server, f"{custody.fate} while serving")
-        if any(FATAL.search(line.text) for line in self._reader.poll()):
+        lines = (line for reader in self._readers for line in reader.poll())
+        if any(FATAL.search(line.text) for line in lines):
             return self._suspect("its log reports a fatal error", timeout=10)
         if time.monotonic() - self._measured >= METRICS_PERIOD:
             self._measured = time.monotonic()

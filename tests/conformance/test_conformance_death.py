@@ -13,7 +13,7 @@ import pytest
 
 from acceptance.conformance.death import Death, kill_engine
 from acceptance.errors import ObservationError
-from acceptance.serving.custody import Ended
+from acceptance.serving.launcher import Ended
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

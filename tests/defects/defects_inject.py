@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from acceptance.serving import launch
+from acceptance.serving import here, launch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -201,11 +201,11 @@ def _kill(pids: list[int], kill: dict[str, Any]) -> None:
 
 if DEFECTS:
     launch.prepare = _prepare(launch.prepare)
-    launch.render = _command(launch.render)
+    launch.render_nodes = _command(launch.render_nodes)
     launch.simulated_command = _command(launch.simulated_command)
     launch.launch = _launch(launch.launch)
     if any(wrong.get("port_taken") for wrong in DEFECTS.values()):
-        launch.free_port = _taken_port
+        here.free_port = _taken_port
 
 
 @pytest.hookimpl(trylast=True)

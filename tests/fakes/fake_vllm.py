@@ -11,7 +11,9 @@ FAKE_VLLM holds words, with commas, each of which breaks one thing:
     serving   die-while-serving hang-while-serving exit-while-serving: from the first request after
               the one for each engine that a start asks for
     ending    ignores-sigterm clients-hang leaves-orphan forgets-environment
+    nodes     headless-dies-in-load: on every node but the head; never-meets: they start alone
 
+Over several nodes the head waits for the others at the address that all are told, as vLLM's does.
 FAKE_VLLM_PACE is the seconds that each token takes (0.005).
 """
 
@@ -42,6 +44,8 @@ BURN = "import time\nwhile time.process_time() < 0.1: pass"
 
 def main() -> NoReturn:
     given = arguments()
+    if given.headless:
+        serve_headless(given)
     line("APIServer", f"non-default args: {{'model': {given.model!r}, 'port': {given.port}}}")
     if "key-in-log" in FAULTS:
         line("APIServer", f"non-default args: {{'api_key': {KEY!r}}}")
@@ -54,7 +58,10 @@ def main() -> NoReturn:
     if "leaves-orphan" in FAULTS:
         leave_orphan(listener)
     start_slowly()
-    engines = [start_engine(rank, given, listener) for rank in range(given.data_parallel_size)]
+    here = given.data_parallel_size_local or given.data_parallel_size
+    engines = [start_engine(rank, given, listener) for rank in range(here)]
+    if here < given.data_parallel_size:
+        wait_for_the_others(given, given.data_parallel_size - here)
     if "die-in-load" in FAULTS:
         time.sleep(0.1)
         fail_to_load()
@@ -70,10 +77,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("command", choices=["serve"])
     parser.add_argument("model")
     parser.add_argument("--host", default="0.0.0.0")
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--served-model-name")
     parser.add_argument("--tensor-parallel-size", type=int, default=1)
     parser.add_argument("--data-parallel-size", type=int, default=1)
+    parser.add_argument("--data-parallel-size-local", type=int)
+    parser.add_argument("--data-parallel-start-rank", type=int, default=0)
+    parser.add_argument("--data-parallel-address")
+    parser.add_argument("--data-parallel-rpc-port", type=int)
+    parser.add_argument("--headless", action="store_true")
     parser.add_argument("--shutdown-timeout", type=float, default=0)
     return parser.parse_known_args()[0]
 
@@ -92,6 +104,46 @@ def start_slowly() -> None:
     for _ in range(8 if "dots" in FAULTS else 0):
         os.write(1, b".")
         time.sleep(0.3)
+
+
+def serve_headless(given: argparse.Namespace) -> NoReturn:
+    """A node without HTTP: engines that meet the head, until SIGTERM or the end of one."""
+    address = (given.data_parallel_address, given.data_parallel_rpc_port)
+    line("", f"Launching data parallel engine(s) in headless mode, with head {address}")
+    if "ignores-sigterm" in FAULTS:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    start_slowly()
+    if "headless-dies-in-load" in FAULTS:
+        exception("EngineCore_DP1", "EngineCore failed to start.", "OSError: no such weights")
+        os._exit(1)
+    if "never-meets" in FAULTS:
+        wait_for_ever()
+    head = None
+    while head is None:
+        try:
+            head = socket.create_connection(address)
+        except OSError:
+            time.sleep(0.05)
+    first = given.data_parallel_start_rank
+    ranks = range(first, first + given.data_parallel_size_local)
+    engines = [start_engine(rank, given, head) for rank in ranks]
+    head.sendall(bytes([len(engines)]))
+    told: list[int] = []
+    if "ignores-sigterm" not in FAULTS:
+        signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    while not told:
+        time.sleep(0.02)
+        if any(os.waitpid(pid, os.WNOHANG)[0] for pid in engines):
+            os._exit(1)
+    end_engines(engines)
+    os._exit(0)
+
+
+def wait_for_the_others(given: argparse.Namespace, ranks: int) -> None:
+    """Until so many ranks of other nodes have come."""
+    with socket.create_server((given.data_parallel_address, given.data_parallel_rpc_port)) as door:
+        while ranks:
+            ranks -= door.accept()[0].recv(1)[0]
 
 
 def start_engine(rank: int, given: argparse.Namespace, listener: socket.socket) -> int:
@@ -185,6 +237,7 @@ def serve(given: argparse.Namespace, listener: socket.socket, engines: list[int]
     plain("INFO:     Application startup complete.")
     name = given.served_model_name or given.model
     api = Api(listener, name, KEY, FAULTS, PACE, engines)
+    api.ranks = given.data_parallel_size
     api.start()
     while not told:
         time.sleep(0.02)

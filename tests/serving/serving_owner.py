@@ -1,5 +1,5 @@
 """A process that owns a fake server and is then killed: `python serving_owner.py RUN_DIR STAGE
-FAULTS`. It says the stage on standard output when it is there.
+FAULTS [DEPLOYMENT]`. It says the stage on standard output when it is there.
 
 starting: launch is under way. serving: the server is ready. ending: it was told to end, with a
 grace of an hour.
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from acceptance.serving.readiness import Progress
 
 
-def main(run_dir: Path, stage: str, faults: str) -> None:
+def main(run_dir: Path, stage: str, faults: str, name: str = "rehearsal-tp-ep") -> None:
     def tell(progress: Progress) -> None:
         if stage == "starting" and progress.line:
             print(stage, flush=True)
 
-    deployment = fake_deployment(start=3600, silence=3600)
+    deployment = fake_deployment(name, start=3600, silence=3600)
     server = start(run_dir, *faults.split(","), deployment=deployment, tell=tell)
     assert server.custody is not None
     if stage == "ending":
@@ -35,4 +35,4 @@ def main(run_dir: Path, stage: str, faults: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -16,9 +16,10 @@ from acceptance.deployments.command import ServerCommand
 from acceptance.deployments.load import load_deployments, with_options
 from acceptance.errors import InputError, ServerError
 from acceptance.secrets import Redactor
-from acceptance.serving import launch
+from acceptance.serving import here, launch
 from acceptance.serving.generation import prove_identity
-from acceptance.serving.launch import Preparation, free_port, prepare, server_env
+from acceptance.serving.here import free_port
+from acceptance.serving.launch import Preparation, prepare, server_env
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -176,7 +177,7 @@ def test_a_port_lost_to_another_server_costs_a_second_start(
 ) -> None:
     """Though the other one looks healthy from the first moment."""
     ports = [taken, free_port()]
-    monkeypatch.setattr(launch, "free_port", lambda: ports.pop(0))
+    monkeypatch.setattr(here, "free_port", lambda: ports.pop(0))
     server = serving()
     assert ports == []
     assert str(taken) not in server.base_url
@@ -186,7 +187,7 @@ def test_a_port_lost_to_another_server_costs_a_second_start(
 def test_a_port_lost_twice_is_an_error(
     tmp_path: Path, taken: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "free_port", lambda: taken)
+    monkeypatch.setattr(here, "free_port", lambda: taken)
     with pytest.raises(ServerError, match="ended with exit code 1") as caught:
         start(tmp_path)
     assert "Address already in use" in caught.value.cause

@@ -15,7 +15,7 @@ import httpx
 
 from acceptance.deployments.load import load_deployments
 from acceptance.deployments.schema import Deployment, Profile
-from acceptance.serving.launch import free_port
+from acceptance.serving.here import free_port
 from acceptance.serving.log import LogTail
 from acceptance.serving.metrics import Metrics, parse
 from acceptance.serving.phases import Phases

@@ -16,7 +16,7 @@ from suites_world import World, deployment, plain
 import suites.resilience.test_shutdown as shutdown
 from acceptance.errors import ServerError
 from acceptance.judging.judgement import Outcome
-from acceptance.serving.custody import Ended
+from acceptance.serving.launcher import Ended
 from acceptance.serving.shutdown import Client, Shutdown
 from fixtures.judging import OptionalSkip
 from reports.checks import JudgementFailed

@@ -1,0 +1,102 @@
+"""Launchers of this host: one server on it, and several nodes that are all this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import psutil
+
+from acceptance.deployments.nodes import Node, Site
+from acceptance.deployments.schema import Lane
+from acceptance.errors import InputError
+from acceptance.serving.custody import Custody
+from acceptance.serving.together import Together
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from acceptance.deployments.schema import Deployment
+    from acceptance.serving.launcher import Care, Launcher, Part
+
+LOOPBACK = "127.0.0.1"
+# Variables of the caller that say where vLLM keeps things, not how it serves.
+KEPT = ("VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "VLLM_NO_USAGE_STATS")
+
+
+class Here:
+    """One node, this host, reached by loopback alone."""
+
+    def site(self, deployment: Deployment, gpus: Sequence[str] | None = None) -> Site:
+        node = Node(LOOPBACK, gpus=None if gpus is None else tuple(gpus))
+        return Site((node,), port=free_port())
+
+    def start(self, parts: Sequence[Part]) -> Care:
+        (part,) = parts
+        return take(part)
+
+
+class NodesHere:
+    """Several nodes of one machine, for a rehearsal: each with its own warden, log and folder,
+    meeting over loopback. Says nothing of networks."""
+
+    def site(self, deployment: Deployment, gpus: Sequence[str] | None = None) -> Site:
+        nodes = deployment.layout.nodes
+        if deployment.lane is not Lane.REHEARSAL:
+            raise InputError(
+                f"{deployment.name} needs {nodes} hosts, and there is one",
+                asked=f"a server over {nodes} nodes",
+                hint="docs/cluster.md says what can be judged over several hosts",
+            )
+        node = Node(LOOPBACK, interface_of(LOOPBACK))
+        port = meeting = free_port()
+        while meeting == port:
+            meeting = free_port()
+        return Site((node,) * nodes, port=port, meeting=meeting)
+
+    def start(self, parts: Sequence[Part]) -> Care:
+        return Together.start(parts, take)
+
+
+def launcher_for(deployment: Deployment) -> Launcher:
+    """The launcher of this host for a deployment."""
+    return NodesHere() if deployment.layout.nodes > 1 else Here()
+
+
+def take(part: Part) -> Custody:
+    """Starts a part on this host, in the folder of its log. Raises ServerError."""
+    return Custody(
+        part.argv,
+        {**inherited(), **part.env},
+        part.log,
+        mark=part.mark,
+        cwd=part.log.parent,
+        hold=part.hold,
+        secret=part.secret,
+    )
+
+
+def inherited() -> dict[str, str]:
+    """The caller's environment without its VLLM_ settings: a variable left over in a shell must not
+    change what is accepted."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("VLLM_") or name in KEPT
+    }
+
+
+def free_port() -> int:
+    """A TCP port on loopback that is free now; whoever answers it must still prove the key."""
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        return int(listener.getsockname()[1])
+
+
+def interface_of(address: str) -> str:
+    """Name of this host's network interface with that address; "" where none has it."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(one.address == address for one in addresses):
+            return name
+    return ""
