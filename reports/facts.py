@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from acceptance.deployments.schema import Lane
 from reports import ruling
 from reports.cells import gpu_count
-from reports.schema import ServerRecord
+from reports.history import history
+from reports.schema import RunRecord, ServerRecord
 from reports.text import duration, moment
 
 if TYPE_CHECKING:
@@ -22,12 +23,17 @@ _REAL = (Lane.FULL, Lane.SLICE)  # lanes that hold GPUs
 
 def gpu_hours(records: Sequence[AnyRecord]) -> float:
     """Hours times GPUs that the servers held: from the begin of each start to its end, or to the
-    last record when none was written."""
+    last record of its session when none was written."""
     selected = {d.name: d for d in ruling.selected(records)}
     last = max((record.time for record in records), default=0.0)
     open_since: dict[tuple[str, str], float] = {}
-    total = 0.0
+    total = before = 0.0
     for record in records:
+        if isinstance(record, RunRecord):  # what a killed session held, it held no longer
+            for (deployment, _), since in open_since.items():
+                total += gpu_count(selected.get(deployment)) * (before - since)
+            open_since.clear()
+        before = record.time
         if not isinstance(record, ServerRecord) or record.lane not in _REAL:
             continue
         key, gpus = (record.deployment, record.profile), gpu_count(selected.get(record.deployment))
@@ -53,17 +59,20 @@ def facts(results: Results) -> list[tuple[str, str]]:
     run, end = results.run, ruling.last_end(results.records)
     if run is None:
         return []
+    sessions = history(results)
     models = Counter(gpu.name for gpu in run.gpus)
     gpus = ", ".join(f"{count} × {name}" if count > 1 else name for name, count in models.items())
     hours = gpu_hours(results.records)
-    took = duration(lasted(results))
+    took = duration(sum(session.seconds for session in sessions))
+    if len(sessions) > 1:
+        took += f" in {len(sessions)} sessions"
     return [
         ("Host", run.host or "–"),
         ("GPUs", gpus or "none"),
         ("vLLM", run.vllm or "–"),
         ("Driver", run.driver or "–"),
         ("Tier", run.tier or "–"),
-        ("Began", moment(run.time)),
+        ("Began", moment(sessions[0].run.time)),
         ("Lasted", took if end else f"{took}, then was cut off"),
         ("GPU-hours", f"{hours:.2f}" if hours else "none"),
         ("Suite", f"{run.suite_version} {run.suite_commit[:12]}".strip()),

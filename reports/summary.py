@@ -83,6 +83,7 @@ def _environment() -> Environment:
         number=text.number,
         percent=text.percent,
         duration=text.duration,
+        moment=text.moment,
         reach=_reach,
     )
     made.globals.update(

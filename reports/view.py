@@ -16,6 +16,7 @@ from reports.cells import CellView, cell_views
 from reports.digest import Digest, digest_of
 from reports.facts import facts, identity
 from reports.failures import Failure, failures
+from reports.history import Part, Session, history, parts
 from reports.memory import Capacity, Timeline, capacities, timelines
 from reports.schema import JudgementRecord, SelectedDeployment
 from reports.starts import Start, starts
@@ -170,6 +171,16 @@ class Page:
     def capacities(self) -> list[Capacity]:
         """The KV caches."""
         return capacities(self.results.records)
+
+    @cached_property
+    def sessions(self) -> list[Session]:
+        """What the run was put together from."""
+        return history(self.results)
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """Expected and actual time."""
+        return parts(self.results.records)
 
     @cached_property
     def headroom(self) -> list[JudgementRecord]:

@@ -14,6 +14,7 @@ from acceptance.deployments.load import load_deployments
 from acceptance.deployments.schema import Lane
 from acceptance.judging.judge import judge
 from acceptance.judging.judgement import Kind, Limit, Measurement
+from acceptance.load.pace import expected_seconds
 from acceptance.load.workloads import Tier, cell_ids, make_cell
 from reports.identity import select
 from reports.reading import read_results
@@ -21,11 +22,13 @@ from reports.recorder import RESULTS
 from reports.ruling import closing
 from reports.schema import (
     Check,
+    EstimateRecord,
     Exchange,
     GpuIdentity,
     JudgementRecord,
     RunRecord,
     ServerRecord,
+    Spent,
     TestRecord,
     Trace,
 )
@@ -154,11 +157,43 @@ def _deployment(made: Made, deployment: Deployment) -> None:
     for number in range(made.checks):
         _check(made, deployment, common, number)
     _memory(made, deployment, common)
-    for cell_id in cell_ids(made.tier):
-        add_cell(made, deployment, common, make_cell(deployment, cell_id))
+    _cells(made, deployment, common, began)
     if deployment.gpus_here:
         _telemetry(made, deployment, began)
     made.records.append(ready.model_copy(update={"time": made.tick(5), "outcome": "stopped"}))
+
+
+def _cells(made: Made, deployment: Deployment, common: dict[str, Any], began: float) -> None:
+    """Every cell of the tier, and how long all took beside what was expected."""
+    cells = [make_cell(deployment, cell_id) for cell_id in cell_ids(made.tier)]
+    expected = sum(expected_seconds(deployment, cell) for cell in cells)
+    start, first = deployment.expected_minutes.start * 60, made.clock
+    ready = next(r for r in reversed(made.records) if isinstance(r, ServerRecord))
+    started = sum(ready.phases.values())
+    for cell in cells:
+        add_cell(made, deployment, common, cell)
+    counts: dict[str, Any] = {"starts": 1, "cells": len(cells)}
+    made.records.append(
+        EstimateRecord(
+            time=made.clock,
+            deployment=deployment.name,
+            digest=deployment.digest,
+            lane=deployment.lane,
+            finished=True,
+            expected=Spent(
+                start_seconds=start,
+                cell_seconds=expected,
+                whole_seconds=start + expected + made.checks,
+                **counts,
+            ),
+            actual=Spent(
+                start_seconds=started,
+                cell_seconds=made.clock - first,
+                whole_seconds=made.clock - began,
+                **counts,
+            ),
+        )
+    )
 
 
 def _log(dead: bool) -> Iterator[str]:
