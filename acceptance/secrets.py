@@ -14,9 +14,11 @@ from urllib.parse import quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 MASK = "[secret]"
 _SHORT = 8  # a shorter secret is masked only where it stands alone, or it would eat other words
+_CHUNK = 1 << 20
 
 # (pattern, what stays of it). Bounded repeats: a text of any size costs linear time.
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -69,7 +71,7 @@ class Redactor:
         if not secret.strip():
             raise ValueError("an empty text cannot be a secret")
         with self._lock:
-            self._known |= {secret, quote(secret, safe=""), json.dumps(secret)[1:-1]}
+            self._known |= _forms(secret)
             longest_first = sorted(self._known, key=lambda known: (-len(known), known))
             self._pattern = re.compile("|".join(_exact(known) for known in longest_first))
 
@@ -104,3 +106,28 @@ def _exact(secret: str) -> str:
     if len(secret) >= _SHORT:
         return re.escape(secret)
     return rf"(?<![\w\-]){re.escape(secret)}(?![\w\-])"
+
+
+def _forms(secret: str) -> set[str]:
+    """A secret as it is, as in a URL and as in JSON."""
+    return {secret, quote(secret, safe=""), json.dumps(secret)[1:-1]}
+
+
+def lines_with(path: Path, secret: str, most: int = 5) -> list[int]:
+    """Numbers of the first lines of a file, at most so many, that hold a secret in any form; of a
+    file of any size, in bounded memory. Nothing of the lines themselves is returned. Raises
+    OSError."""
+    forms = sorted((form.encode() for form in _forms(secret)), key=len, reverse=True)
+    pattern = re.compile(b"|".join(map(re.escape, forms)))
+    found: dict[int, None] = {}
+    number, kept = 1, b""
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            text = kept + chunk
+            for match in pattern.finditer(text):
+                found[number + text.count(b"\n", 0, match.start())] = None
+                if len(found) == most:
+                    return list(found)
+            done = max(len(text) - len(forms[0]) + 1, 0)  # the rest may be half of a secret
+            number, kept = number + text.count(b"\n", 0, done), text[done:]
+    return list(found)

@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import json
 import secrets
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acceptance.secrets import MASK, Redactor
+from acceptance.secrets import MASK, Redactor, lines_with
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEY = "Zk3v-Qx9_mT7pLw2Rb8s"
 
@@ -114,3 +118,23 @@ def test_no_surrounding_text_uncovers_a_random_key(before: str, after: str) -> N
 @pytest.mark.parametrize("unit", ["sk-", "hf_", "eyJ.", "://:", "bearer ", "api_key=", "a:", "@"])
 def test_hostile_text_costs_no_more_than_its_length(unit: str) -> None:
     assert Redactor([KEY])(unit * 100_000)
+
+
+def test_lines_with_a_secret_are_told_by_number(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(f"a\nkey={KEY}\nb {KEY} {KEY}\nc\n")
+    assert lines_with(log, KEY) == [2, 3]
+    assert lines_with(log, KEY, most=1) == [2]
+    assert lines_with(log, "absent-key-1234") == []
+    log.write_text("url ?k=a%2Fb%3Dc\n")
+    assert lines_with(log, "a/b=c") == [1]
+
+
+def test_a_secret_on_the_border_of_two_chunks_is_found_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    log.write_text(f"one\ntwo {KEY}\nthree\n")
+    for size in range(1, log.stat().st_size + 1):
+        monkeypatch.setattr("acceptance.secrets._CHUNK", size)
+        assert lines_with(log, KEY) == [2], size

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from acceptance.serving.server import Server
 
 FIRST = "test_live_config.py"
-LAST = ("test_bad_input.py", "test_fuzz.py", "test_leaving.py")  # what may end a server
+# What may end a server, and what looks back on all that was asked.
+LAST = ("test_bad_input.py", "test_fuzz.py", "test_leaving.py", "test_log.py")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a deployment's conformance, whether it is the right server at all comes first, and what
-    is meant to do it harm last."""
+    """Of a deployment's conformance, whether it is the right server at all comes first; what is
+    meant to do it harm comes last, and after it what its log says of all that."""
     ordered: list[pytest.Item] = []
     for (area, _), group in groupby(items, key=lambda i: (area_of(i), deployment_of(i))):
         turn = _turn if area == "conformance" else _as_it_is

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 Check = Callable[..., None]
 
 
+LOG = Path(__file__).parents[1] / "data" / "logs" / "real-tp2-ep-start-and-stop.log"
 OPEN = {"/invocations": "the fake server's proxy blocks it"}
 
 
@@ -85,7 +86,7 @@ class World:
     deployment: Deployment = field(default_factory=rehearsal)
     profile: Profile = Profile.BENCHMARK
     facts: Facts = field(default_factory=healthy_facts)
-    log: Path | None = Path("server.log")
+    log: Path | None = LOG
     launched: bool = True
     recorded: list[dict[str, Any]] = field(default_factory=list)
     shown: list[Judgement] = field(default_factory=list)

@@ -22,6 +22,7 @@ from suites.conformance import (
     test_leaving,
     test_limits,
     test_liveness,
+    test_log,
     test_logprobs,
     test_reasoning,
     test_rendering,
@@ -34,6 +35,7 @@ from suites.conformance import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 FAILED = (AssertionError, ServerError)
 KINDS = ("chat", "completion")
@@ -149,7 +151,12 @@ COUNTS: dict[Check, list[float]] = {
     test_reasoning.test_no_reasoning: [1.0],
     test_tools.test_right_tool: [0.0, 0.0],
 }
-ALONE = ("test_open_routes_are_accepted", "test_listens_on_loopback", "test_other_sockets")
+ALONE: tuple[Check, ...] = (
+    test_auth.test_open_routes_are_accepted,
+    test_auth.test_listens_on_loopback,
+    test_auth.test_other_sockets,
+    test_log.test_the_key_is_not_logged,
+)
 # Breaks that show in one variant of a check and not in another.
 PARTLY: list[tuple[Check, str, dict[str, Any]]] = [
     (test_limits.test_max_tokens, "one-token-short", {"kind": "chat", "cap": 7}),
@@ -259,9 +266,25 @@ def test_a_server_for_everybody(
     must_be_caught(world, test_auth.test_other_sockets, {})
 
 
+@pytest.mark.parametrize("line", ["args: {{'api_key': '{}'}}", "GET /v1/models?key={} 200"])
+def test_a_log_with_the_key_in_it(world: World, tmp_path: Path, line: str) -> None:
+    """It is told by the line's number alone: what is recorded goes out with the report."""
+    world.log = tmp_path / "server.log"
+    world.log.write_text("starting\n" + line.format("the-key") + "\nready\n")
+    with pytest.raises(AssertionError, match=r"server\.log holds the API key: line 2") as caught:
+        world.run(test_log.test_the_key_is_not_logged)
+    assert "the-key" not in f"{caught.value} {world.recorded}"
+
+
+def test_a_log_that_is_not_here_says_nothing_of_keys(world: World) -> None:
+    world.log, world.launched = None, False
+    with pytest.raises(pytest.skip.Exception, match="log is not observable"):
+        world.run(test_log.test_the_key_is_not_logged)
+
+
 def test_every_check_is_shown_to_fail() -> None:
     """Those of the live configuration are in test_conformance_live.py."""
     shown = {name_of(check) for check, _, _ in CASES}
-    shown |= {f"test_auth.{name}" for name in ALONE}
+    shown |= {name_of(check) for check in ALONE}
     expected = {name_of(check) for check in checks()}
     assert {name for name in expected - shown if "live_config" not in name} == set()
