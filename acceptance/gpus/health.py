@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from packaging.version import InvalidVersion, Version
 
 from acceptance.gpus.lease import GIB, IDLE_TAKEN, IDLE_TAKEN_WITH_RESERVE
+from acceptance.gpus.others import others
 from acceptance.gpus.probe import Observed, Unobservable
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ BEFORE = (
     "nvlink",
     "p2p",
 )
-DURING = ("xid", "ecc_errors", "row_remaps", "throttling")
+DURING = ("xid", "ecc_errors", "row_remaps", "throttling", "others")
+ALONE = "nobody but this run"
 SEVERAL = ("nvlink", "p2p")  # checks that one GPU alone has nothing to say to
 
 
@@ -74,9 +76,10 @@ def examine(
 
 
 def happened(
-    telemetry: Telemetry, span: Span, names: Mapping[str, str]
+    telemetry: Telemetry, span: Span, names: Mapping[str, str], ready: float | None
 ) -> dict[str, list[Finding]]:
-    """Every check of DURING over a span. names: UUID -> how people call the GPU.
+    """Every check of DURING over a span. names: UUID -> how people call the GPU. ready: when the
+    server was, seconds since the epoch; None when it never was.
 
     Readings are compared with the first of the span, so an old error is not this run's.
     """
@@ -101,6 +104,11 @@ def happened(
         remaps = rows if isinstance(rows, Unobservable) else _grown([sum(r[:2]) for r in rows])
         found["row_remaps"].append(_made("row_remaps", name, remaps, "0 more", lambda n: n == 0))
         found["throttling"].append(_throttling(telemetry, uuid, name, span))
+        found["others"].append(
+            _made(
+                "others", name, others(telemetry, uuid, span, ready), ALONE, lambda told: not told
+            )
+        )
     return found
 
 

@@ -10,18 +10,16 @@ import os
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import psutil
-
 from acceptance.gpus.lock import Holder, LeaseRefused, LockFile, lock_directory
-from acceptance.gpus.probe import ComputeProcess, Gpu, Probe, Unobservable
+from acceptance.gpus.probe import Gpu, Probe, Unobservable
+from acceptance.gpus.whose import GIB, described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
-GIB = 1 << 30
 # Memory that may be taken on an idle GPU: well below one CUDA context plus a model, above what a
 # driver leaves about. Memory v1 cannot tell the driver's reserve (615 MiB on an H200, 912 MiB on an
 # A100: github.com/Cldfire/nvml-wrapper issue 57), so it gets that on top.
@@ -29,7 +27,6 @@ IDLE_TAKEN = GIB // 2
 IDLE_TAKEN_WITH_RESERVE = 2 * GIB
 _POLL = 0.2
 _ALLOCATING = 30.0  # seconds that another process may need for its turn at choosing GPUs
-_HOST_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of Linux
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +105,7 @@ def busy(gpu: Gpu, probe: Probe) -> str | None:
     processes = probe.processes(gpu.uuid)
     taken = f"{memory.taken / GIB:.1f} GiB in use"
     if not isinstance(processes, Unobservable) and processes:
-        return f"{taken} by {', '.join(map(_described, processes))}"
+        return f"{taken} by {', '.join(map(described, processes))}"
     allowed = IDLE_TAKEN_WITH_RESERVE if memory.reserved is None else IDLE_TAKEN
     if memory.taken <= allowed:
         return None
@@ -177,30 +174,6 @@ def _take(pool: Sequence[Gpu], probe: Probe, wanted: int, directory: Path) -> _T
         if len(held) == wanted:
             return _Taken(True, held, locks.pop_all(), tuple(blockers))
     return _Taken(False, {}, ExitStack(), tuple(blockers))
-
-
-def _described(process: ComputeProcess) -> str:
-    """`pid 4711 (python3 of alice, 128.0 GiB)`. NVML's PIDs are the host's; in a container the same
-    number is a different process, so it is not looked up there."""
-    parts: list[str] = []
-    if not _sees_host_pids():
-        parts.append("a PID of the host, which this container cannot name")
-    else:
-        try:
-            named = psutil.Process(process.pid)
-            parts.append(f"{named.name()} of {named.username()}")
-        except psutil.Error:
-            parts.append("a PID that is not visible from here")
-    if process.used_bytes is not None:
-        parts.append(f"{process.used_bytes / GIB:.1f} GiB")
-    return f"pid {process.pid} ({', '.join(parts)})"
-
-
-def _sees_host_pids() -> bool:
-    try:
-        return str(Path("/proc/self/ns/pid").readlink()) == _HOST_PID_NAMESPACE
-    except OSError:
-        return False
 
 
 def _refused(wanted: int, pool: Sequence[Gpu], blockers: Sequence[_Blocker]) -> LeaseRefused:

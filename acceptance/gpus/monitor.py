@@ -25,8 +25,9 @@ _READY = 30.0  # seconds to load NVML and register
 class Monitor:
     """A sampler process, from the first line of its file on. path: its telemetry."""
 
-    def __init__(self, uuids: Sequence[str], path: Path) -> None:
-        """Returns once events are registered and sampling has begun. Raises ObservationError."""
+    def __init__(self, uuids: Sequence[str], path: Path, mark: str = "") -> None:
+        """Returns once events are registered and sampling has begun. mark: see Owner in whose.py.
+        Raises ObservationError."""
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
@@ -43,6 +44,8 @@ class Monitor:
             "path": str(path),
             "memory_s": MEMORY_SECONDS,
             "rest_s": REST_SECONDS,
+            "pid": os.getpid(),
+            "mark": mark,
         }
         try:
             self._process.stdin.write(json.dumps(order).encode() + b"\n")

@@ -1,9 +1,10 @@
 """The sampler process: `python -m acceptance.gpus.sampling`, one for the GPUs of one server.
 
 A process of its own, because it must see what happens while pytest is stuck or stopped. It reads
-one JSON order from its input ({"uuids", "path", "memory_s", "rest_s"}), registers for events,
-writes a line {"ready": true} to its output, and samples until its input ends: that is also how it
-ends with pytest, whatever ended pytest. telemetry.py says what the file holds.
+one JSON order from its input ({"uuids", "path", "memory_s", "rest_s", "pid", "mark"}; the last two
+say whose processes are ours, see whose.py), registers for events, writes a line {"ready": true} to
+its output, and samples until its input ends: that is also how it ends with pytest, whatever ended
+pytest. telemetry.py says what the file holds.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 from acceptance.gpus.events import Events
 from acceptance.gpus.nvml import open_nvml
 from acceptance.gpus.probe import NoNvml, Observed, Unobservable, Violation
+from acceptance.gpus.whose import Owner, described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +32,8 @@ HEARTBEAT = 1.0  # seconds; memory that does not change is written this often
 
 
 class Sampling:
-    """What is asked and written at one moment. clock: seconds since the epoch."""
+    """What is asked and written at one moment. clock: seconds since the epoch. owner: of the
+    server whose GPUs these are."""
 
     def __init__(
         self,
@@ -38,9 +41,11 @@ class Sampling:
         events: Events,
         uuids: Sequence[str],
         file: IO[str],
+        owner: Owner,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._probe, self._events, self._uuids = probe, events, tuple(uuids)
+        self._owner = owner
         self._file, self._clock = file, clock
         self._told: dict[str, str] = {}  # what could not be observed, so that it is told once
         self._last: list[int | None] = []
@@ -91,7 +96,7 @@ class Sampling:
     def rest(self) -> None:
         """Everything else, a line for each GPU."""
         for uuid in self._uuids:
-            self._write(kind="rest", gpu=uuid, **self._rest_of(uuid))
+            self._write(kind="rest", gpu=uuid, **self._rest_of(uuid), **self._users_of(uuid))
 
     def end(self) -> None:
         self._write(kind="end", ticks=self.ticks, cpu_s=_cpu_seconds())
@@ -127,6 +132,23 @@ class Sampling:
             else:
                 found[name] = answer
         return found
+
+    def _users_of(self, uuid: str) -> dict[str, object]:
+        """Who has a context there, and how much is taken that none of them holds."""
+        found, memory = self._probe.processes(uuid), self._probe.memory(uuid)
+        if isinstance(found, Unobservable):
+            self._missed(uuid, "processes", found)
+            return {}
+        users: dict[str, object] = {
+            "processes": [
+                [one.pid, one.used_bytes, self._owner.whose(one.pid), described(one)]
+                for one in found
+            ]
+        }
+        held = [one.used_bytes for one in found]
+        if not isinstance(memory, Unobservable) and None not in held:
+            users["unlisted"] = memory.taken - sum(filter(None, held))
+        return users
 
     def _missed(self, uuid: str, what: str, why: Unobservable) -> None:
         key = f"{uuid} {what}"
@@ -179,7 +201,8 @@ def main() -> int:
         Events(probe, order["uuids"]) as events,
         Path(order["path"]).open("a", encoding="utf-8", buffering=1) as file,
     ):
-        sampling = Sampling(probe, events, order["uuids"], file)
+        owner = Owner(order["pid"], order["mark"])
+        sampling = Sampling(probe, events, order["uuids"], file, owner)
         sampling.begin()
         print(json.dumps({"ready": True}), flush=True)
         pace(sampling, order["memory_s"], order["rest_s"], sys.stdin)

@@ -6,7 +6,8 @@ A file of JSON objects, one a line, each with t (seconds since the epoch) and ki
 - memory: free (bytes in the order of `gpus`, null where missed), samples (taken since the last
   line: what does not change is written once a second);
 - rest: gpu, power_w, energy_j, temperature_c, gpu_percent, memory_percent, clock_reasons, rows
-  (correctable, uncorrectable, pending, failed), ecc_uncorrected, thermal_ns, power_ns;
+  (correctable, uncorrectable, pending, failed), ecc_uncorrected, thermal_ns, power_ns, processes
+  (pid, bytes or null, whose.py's word, a text for people), unlisted (bytes taken by none of them);
 - event: gpu, event, code;  missed: gpu, what, unobservable, error;  end: ticks, cpu_s (as in
   begin: CPU seconds of the sampler until then).
 """

@@ -29,7 +29,8 @@ class CellRun(Frozen):
     which never holds the key. server_log, log_span: the server's log (None when attached) and the
     byte offsets of its lines from the end of warm-up to the client's exit. before, after: the
     server's counts at the same moments. capacity: None where the server does not tell it.
-    peak_running: requests, read only in a queued cell. bounds: physical limits by metric.
+    peak_running: requests, read only in a queued cell. bounds: physical limits by metric. others:
+    who else was on the server's GPUs meanwhile, for people; empty where nobody was seen.
     """
 
     cell: Cell
@@ -53,6 +54,7 @@ class CellRun(Frozen):
     peak_running: int | None = None
     bounds: dict[str, Limit] = Field(default_factory=dict)
     warmup: WarmUp
+    others: str = ""
     result: BenchResult
     sampling: str = SAMPLING
 

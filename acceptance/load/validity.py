@@ -164,6 +164,12 @@ def _stains(line: LogLine) -> bool:
     return line.level in ERRORS or TRACEBACK in line.text or bool(JIT.search(line.text))
 
 
+def gpu_shared(run: CellRun) -> str:
+    """Nobody else was on the server's GPUs while the cell was measured: the host's doing, and no
+    number of the server's."""
+    return f"host: {run.others}" if run.others else ""
+
+
 def warm_up_failed(run: CellRun) -> str:
     """Warm-up requests were answered."""
     failed, asked = run.warmup.failed, run.warmup.requests
@@ -183,6 +189,7 @@ RULES = (
     Rule(id="engine-starved", evidence=engine_starved),
     Rule(id="jit-or-error-in-window", evidence=jit_or_error_in_window, needs_log=True),
     Rule(id="warm-up-failed", evidence=warm_up_failed),
+    Rule(id="gpu-shared", evidence=gpu_shared),
     Rule(id="client-saturated", evidence=client_saturated, of_speed=True),
     Rule(id="server-histograms", evidence=server_histograms, of_speed=True),
     Rule(id="beyond-physics", evidence=beyond_physics, of_speed=True),

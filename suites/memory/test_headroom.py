@@ -1,7 +1,8 @@
 """How much memory of each GPU was left free, sampled at 10 Hz by a process of its own.
 
 vLLM plans with a share of each GPU and checks its plan once, while starting. What comes later, such
-as graphs beyond their estimate, workspaces of long prompts and leaks, is taken from the rest.
+as graphs beyond their estimate, workspaces of long prompts and leaks, is taken from the rest. What
+was read while somebody else was on the GPUs says nothing of the server, and is INVALID.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from acceptance.gpus.headroom import growth, headrooms, imbalance
 from acceptance.gpus.kv import GIB
 from acceptance.gpus.probe import Observed, Unobservable
 from acceptance.gpus.telemetry import Span
-from acceptance.judging.judgement import Kind, Limit, Measurement, Window
+from acceptance.judging.judgement import Broken, Kind, Limit, Measurement, Window
 from acceptance.serving.metrics import scrape
 from fixtures.judging import not_applicable, unobservable
 from suites.memory.longest import how_many, longest_prompts
@@ -107,13 +108,15 @@ def test_memory_does_not_grow(deployment: Deployment, loaded: GpuWatch, judge: J
     ends = sorted(loaded.cells.values())
     if len(ends) > 1:
         spans["late_growth_gib"] = ends[0]
-    judge(
-        *(
-            _gib(name, grown, loaded.names[uuid], Span(since, now))
-            for name, since in spans.items()
+    measured = []
+    for name, since in spans.items():
+        span = Span(since, now)
+        shared = _shared(loaded, span)
+        measured += [
+            _gib(name, grown, loaded.names[uuid], span, shared)
             for uuid, grown in growth(telemetry, since, now).items()
-        )
-    )
+        ]
+    judge(*measured)
 
 
 def test_ranks_have_equal_headroom(
@@ -128,7 +131,8 @@ def test_ranks_have_equal_headroom(
         not_applicable("one GPU has nothing to be compared with")
     span = Span(after_load.began, time.time())
     found = headrooms(after_load.telemetry(), span, None)
-    judge(_gib("headroom_imbalance_gib", imbalance(found), "", span))
+    shared = _shared(after_load, span)
+    judge(_gib("headroom_imbalance_gib", imbalance(found), "", span, shared))
 
 
 def test_graph_memory_is_as_estimated(
@@ -170,11 +174,12 @@ def _judge(
     """Headroom in GiB and as a share gate; the overrun of the plan is shown beside them."""
     found = headrooms(watch.telemetry(), span, _utilisation(server, deployment))
     window = Window(start=span.start, end=span.end)
+    shared = _shared(watch, span)
     gating, shown = [], []
     for uuid, room in found.items():
         gpu = {"gpu": watch.names[uuid]}
         if isinstance(room, Unobservable):
-            gating.append(_gib("headroom_gib", room, watch.names[uuid], span))
+            gating.append(_gib("headroom_gib", room, watch.names[uuid], span, shared))
             continue
         planned = {} if room.planned is None else {"planned_gib": round(room.planned / GIB, 3)}
         gating += [
@@ -184,6 +189,7 @@ def _judge(
                 unit="GiB",
                 window=window,
                 evidence=gpu | planned,
+                broken=shared,
             ),
             Measurement(
                 name="headroom_share",
@@ -191,10 +197,12 @@ def _judge(
                 unit="ratio",
                 window=window,
                 evidence=gpu,
+                broken=shared,
             ),
         ]
         if room.overrun is not None:
-            shown.append(_gib("headroom_overrun_gib", room.overrun, watch.names[uuid], span))
+            name = watch.names[uuid]
+            shown.append(_gib("headroom_overrun_gib", room.overrun, name, span, shared))
     if shown:
         judge(*shown, required=False, phase=phase)
     floor = deployment.memory.headroom_floor_gib
@@ -210,7 +218,15 @@ def _judge(
         judge(measurement, limit=declared, phase=phase)
 
 
-def _gib(name: str, answer: Observed[int], gpu: str, span: Span) -> Measurement:
+def _shared(watch: GpuWatch, span: Span) -> tuple[Broken, ...]:
+    """The rule that is broken when somebody else was on any of the GPUs then."""
+    strange = watch.others(span)
+    return (Broken(rule="gpu-shared", evidence=f"host: {strange}"),) if strange else ()
+
+
+def _gib(
+    name: str, answer: Observed[int], gpu: str, span: Span, broken: tuple[Broken, ...]
+) -> Measurement:
     """Bytes as a measurement in GiB; without a value where it could not be observed."""
     unseen = isinstance(answer, Unobservable)
     return Measurement(
@@ -219,6 +235,7 @@ def _gib(name: str, answer: Observed[int], gpu: str, span: Span) -> Measurement:
         unit="GiB",
         window=Window(start=span.start, end=span.end),
         evidence={"gpu": gpu} | ({"unobservable": str(answer)} if unseen else {}),
+        broken=broken,
     )
 
 

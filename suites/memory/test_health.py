@@ -15,7 +15,7 @@ from acceptance.gpus.health import BEFORE, DURING, happened, returned
 from acceptance.gpus.kv import GIB
 from acceptance.gpus.probe import Unobservable
 from acceptance.gpus.telemetry import Span
-from acceptance.judging.judgement import Kind, Limit, Measurement
+from acceptance.judging.judgement import Broken, Kind, Limit, Measurement
 from acceptance.serving.shutdown import end_idle
 from fixtures.judging import not_applicable, unobservable
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fixtures.judging import Judge, RecordCheck
 
 BACK_WITHIN = 30.0  # seconds
+BLAMED = {"xid": "", "others": "host: "}  # an Xid says itself whose it is; the rest is hardware
 KEPT = 0.25  # GiB beyond the level before that count as back
 
 
@@ -50,14 +51,17 @@ def test_gpus_are_fit(
 def test_nothing_happened_to_the_gpus(
     check: str, deployment: Deployment, after_load: GpuWatch, record_check: RecordCheck
 ) -> None:
-    """Since before the launch, no GPU reported a fault of its own.
+    """Since before the launch, no GPU reported a fault of its own, and nobody else came to one.
 
-    Does not prove that none went unreported. Would have caught wtdcode/vllm-backport#62, where Xids
-    of bad memory read as hangs of vLLM. The software power cap is recorded and is no fault.
+    Does not prove that none went unreported, nor, in a container, that nobody came while the server
+    started. Would have caught wtdcode/vllm-backport#62, where Xids of bad memory read as hangs of
+    vLLM, and TensorRT-LLM PR#17326, where workers of other runs took the memory that a test ran out
+    of. The software power cap is recorded and is no fault.
     """
     telemetry = after_load.telemetry()
     span = Span(after_load.began, time.time())
-    settle(check, happened(telemetry, span, after_load.names)[check], deployment, record_check)
+    found = happened(telemetry, span, after_load.names, after_load.ready)
+    settle(check, found[check], deployment, record_check)
 
 
 def test_power_cap_is_shown(after_load: GpuWatch, judge: Judge) -> None:
@@ -85,13 +89,16 @@ def test_memory_comes_back(
 ) -> None:
     """Once the server has ended, each GPU's memory is back at the level before it.
 
-    Runs last and ends the server if nothing did before. Does not prove that the next start finds
-    the GPU fit. Would have caught vllm#55510 (engines that outlive their API server and keep 128
-    GB); a GPU that stays taken is not leased again either.
+    Runs last and ends the server if nothing did before. Where somebody else came it is INVALID.
+    Does not prove that the next start finds the GPU fit. Would have caught vllm#55510 (engines that
+    outlive their API server and keep 128 GB); a GPU that stays taken is not leased again either.
     """
     if server.ended is None:
         end_idle(server)
+    began = time.time()
     answers = returned(after_end.probe, after_end.taken, timeout=BACK_WITHIN)
+    strange = after_end.others(Span(began, time.time()), certain=True)
+    shared = (Broken(rule="gpu-shared", evidence=f"host: {strange}"),) if strange else ()
     source = f"{__name__}: within {BACK_WITHIN:g} s"
     for uuid, answer in answers.items():
         seconds, kept = (None, None) if isinstance(answer, Unobservable) else answer
@@ -102,6 +109,7 @@ def test_memory_comes_back(
                 value=None if kept is None else round(kept / GIB, 3),
                 unit="GiB",
                 evidence={"gpu": after_end.names[uuid], "seconds": seconds} | why,
+                broken=shared,
             ),
             limit=Limit(kind=Kind.CEILING, upper=KEPT, unit="GiB", source=source),
         )
@@ -116,8 +124,7 @@ def settle(
         "; ".join(f"{finding.gpu or 'host'}: {finding.seen}" for finding in found),
     )
     broken = [str(finding) for finding in found if finding.holds is False]
-    blame = "" if check == "xid" else "hardware: "  # an Xid says itself whose it is
-    assert not broken, f"{blame}{'; '.join(broken)}"
+    assert not broken, f"{BLAMED.get(check, 'hardware: ')}{'; '.join(broken)}"
     unseen = [finding.seen for finding in found if finding.holds is None]
     if unseen and check in deployment.health.observe:
         unobservable("gpus", f"{check}, which {deployment.name} asks for: {'; '.join(unseen)}")

@@ -76,7 +76,7 @@ int nvmlDeviceGetComputeRunningProcesses_v3(int *device, unsigned *count, proces
     if (state("processes", 2) == 0) { *count = 0; return OK; }
     if (!list) { *count = 2; return SMALL; }
     *count = 2;
-    list[0] = (process){4711, 40ULL << 30, -1u, -1u};
+    list[0] = (process){state("pid", 4711), 40ULL << 30, -1u, -1u};
     list[1] = (process){4712, -1ULL, -1u, -1u}; /* not available */
     return OK;
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from acceptance.gpus.events import Events
 from acceptance.gpus.nvml import Nvml, open_nvml
 from acceptance.gpus.sampling import Sampling
 from acceptance.gpus.telemetry import Telemetry, read_telemetry
+from acceptance.gpus.whose import Owner
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +36,8 @@ class World:
         self.probe = probe
         uuids = [gpu.uuid for gpu in self.gpus]
         file = self.path.open("a", encoding="utf-8", buffering=1)
-        self.sampling = Sampling(probe, Events(probe, uuids), uuids, file, lambda: self.now)
+        events, owner = Events(probe, uuids), Owner(os.getpid())
+        self.sampling = Sampling(probe, events, uuids, file, owner, lambda: self.now)
         self.sampling.begin()
 
     def tick(self, seconds: float = 1.0) -> None:

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from acceptance.gpus.health import Finding
 
 ALWAYS = Span()
+READY = 1001.5  # between the first reading and the second
+
+
+@pytest.fixture(autouse=True)
+def on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a PID means what it means to NVML; see test_gpus_others.py for containers."""
+    monkeypatch.setattr("acceptance.gpus.whose.sees_host_pids", lambda: True)
 
 
 def linked(gpus: list[FakeGpu]) -> list[FakeGpu]:
@@ -122,7 +129,7 @@ def test_nothing_happened_on_a_quiet_run(tmp_path: Path) -> None:
         gpu.uncorrected, gpu.rows, gpu.clock_reasons = 3, (1, 1, 0, 0), ClockReasons.SW_POWER_CAP
     world.tick()
     world.tick()
-    found = happened(world.read(), ALWAYS, world.names)
+    found = happened(world.read(), ALWAYS, world.names, READY)
     assert tuple(found) == DURING
     assert {finding.holds for each in found.values() for finding in each} == {True}
 
@@ -132,6 +139,7 @@ THEN: dict[str, tuple[Callable[[World, FakeGpu], object], str]] = {
     "ecc_errors": (lambda _, gpu: setattr(gpu, "uncorrected", 1), "1"),
     "row_remaps": (lambda _, gpu: setattr(gpu, "rows", (1, 1, 0, 0)), "2"),
     "throttling": (lambda _, gpu: setattr(gpu, "clock_reasons", 0x48), "hw_slowdown, hw_thermal"),
+    "others": (lambda _, gpu: gpu.processes.append((1, 10 * GIB)), "pid 1 ("),
 }
 
 
@@ -142,7 +150,7 @@ def test_what_happens_to_a_gpu_is_found_and_names_it(check: str, tmp_path: Path)
     strike, told = THEN[check]
     strike(world, world.gpus[3])
     world.tick()
-    found = happened(world.read(), ALWAYS, world.names)
+    found = happened(world.read(), ALWAYS, world.names, READY)
     broken = [finding for each in found.values() for finding in each if not finding.holds]
     assert [(finding.check, finding.gpu) for finding in broken] == [(check, "GPU 3")]
     assert told in broken[0].seen
@@ -155,7 +163,7 @@ def test_heat_between_two_readings_is_found_by_its_time(tmp_path: Path) -> None:
     world.tick()
     gpu.violations = {pynvml.NVML_PERF_POLICY_THERMAL: 5_250_000_000}
     world.tick()
-    (finding,) = happened(world.read(), ALWAYS, world.names)["throttling"]
+    (finding,) = happened(world.read(), ALWAYS, world.names, READY)["throttling"]
     assert finding.holds is False
     assert finding.seen == "thermal violation for 0.250 s"
 
@@ -165,7 +173,7 @@ def test_events_that_were_not_registered_for_are_not_known_to_be_none(tmp_path: 
     gpus[0].errors["nvmlDeviceRegisterEvents"] = pynvml.NVML_ERROR_NOT_SUPPORTED
     world = World(gpus, tmp_path / "t.jsonl")
     world.tick()
-    (finding,) = happened(world.read(), ALWAYS, world.names)["xid"]
+    (finding,) = happened(world.read(), ALWAYS, world.names, READY)["xid"]
     assert finding.holds is None
     assert "NVML_ERROR_NOT_SUPPORTED" in finding.seen
 

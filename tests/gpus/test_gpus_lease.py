@@ -19,7 +19,7 @@ import pytest
 from gpus_fake_nvml import GIB, FakeGpu, FakePynvml, b200s, h200s
 
 import acceptance
-from acceptance.gpus import lease as lease_module
+from acceptance.gpus import whose as whose_module
 from acceptance.gpus.lease import busy, lease, survey
 from acceptance.gpus.lock import Holder, LeaseRefused, LockFile, lock_directory
 from acceptance.gpus.nvml import Nvml, open_nvml
@@ -260,9 +260,9 @@ def test_pids_are_looked_up_only_where_they_mean_the_same(monkeypatch: pytest.Mo
     fakes[0].taken, fakes[0].processes = 9 * GIB, [(os.getpid(), None)]
     probe, gpus = host(fakes)
     name = psutil.Process().name()
-    monkeypatch.setattr(lease_module, "_sees_host_pids", lambda: True)
+    monkeypatch.setattr(whose_module, "sees_host_pids", lambda: True)
     assert f"pid {os.getpid()} ({name} of " in str(busy(gpus[0], probe))
-    monkeypatch.setattr(lease_module, "_sees_host_pids", lambda: False)
+    monkeypatch.setattr(whose_module, "sees_host_pids", lambda: False)
     assert f"pid {os.getpid()} (a PID of the host, which this container cannot name)" in str(
         busy(gpus[0], probe)
     )

@@ -141,6 +141,7 @@ DEFECTS: list[tuple[set[str], Callable[[CellRun], CellRun]]] = [
             update={"warmup": run.warmup.model_copy(update={"failed": 1, "reason": "HTTP 500"})}
         ),
     ),
+    ({"gpu-shared"}, lambda run: run.model_copy(update={"others": "GPU 0: pid 4711"})),
     ({"client-saturated"}, lambda run: client(run, cpu_share=0.95)),
     # The healthy cell times 100 ms to the first token and 70 ms of decoding.
     ({"client-saturated"}, lambda run: client(run, lag_p99_ms=8.0)),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from suites_world import World, deployment
 
 from acceptance.gpus.health import BEFORE, Finding
 from acceptance.gpus.kv import GIB
 from acceptance.gpus.telemetry import Span, Telemetry
+from fixtures.gpus import GpuWatch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
     from acceptance.gpus.events import GpuEvent
 
 A, B = "GPU-a", "GPU-b"
+STRANGER = [1, 10 * GIB, "foreign", "pid 1 (python of somebody, 10.0 GiB)"]
 TOTAL = 141 * GIB
 
 
 @dataclass
 class Gpus:
     """A GpuWatch of two GPUs, by what NVML told. free: GiB of each, second after second from 1 on;
-    ready at 3, the first cell measured at 5 and the second at 6."""
+    ready at 3, the first cell measured at 5 and the second at 6. strangers: by GPU, who else is
+    there from second 4 on, as the sampler writes it."""
 
     free: list[tuple[float | None, float | None]] = field(
         default_factory=lambda: [(140, 140), (12, 12), (12, 12), (11, 11), (11, 11), (11, 11)]
@@ -40,16 +43,22 @@ class Gpus:
             for check in BEFORE
         }
     )
+    strangers: dict[str, list[Any]] = field(default_factory=dict)
     gpus: tuple[str, ...] = (A, B)
     cells: dict[str, float] = field(
         default_factory=lambda: {"prompt-heavy-b1": 5, "balanced-b1": 6}
     )
     began: float = 0
+    ready: float = 3
     starting: Span = field(default_factory=lambda: Span(0, 3))
     serving: Span = field(default_factory=lambda: Span(3, 9))
     names: dict[str, str] = field(default_factory=lambda: {A: "GPU 0", B: "GPU 1"})
     taken: dict[str, int] = field(default_factory=lambda: {A: GIB, B: GIB})
     probe: Any = None
+
+    def others(self, span: Span, *, certain: bool = False) -> str:
+        """As the real one."""
+        return GpuWatch.others(cast("GpuWatch", self), span, certain=certain)
 
     def telemetry(self) -> Telemetry:
         told = [
@@ -60,6 +69,11 @@ class Gpus:
                 "ecc_uncorrected": self.uncorrected[min(moment, len(self.uncorrected)) - 1],
                 "rows": [0, 0, False, False],
                 "thermal_ns": 0,
+                "processes": [
+                    [4000, 128 * GIB, "ours", "pid 4000 (VLLM::Worker of me, 128.0 GiB)"],
+                    *(self.strangers.get(gpu, []) if moment >= 4 else []),
+                ],
+                "unlisted": 0,
             }
             for moment, reasons in enumerate(self.reasons, 1)
             for gpu in self.names

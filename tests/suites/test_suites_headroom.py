@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from proofs import broken, healthy
-from suites_gpus import A, Gpus, gpu_world
+from suites_gpus import STRANGER, A, B, Gpus, gpu_world
 from suites_world import World, deployment
 
 import suites.memory.test_headroom as headroom
@@ -80,6 +81,38 @@ def test_too_little_is_left_free_on_one_of_two(
     with pytest.raises(JudgementFailed, match="headroom_gib"):
         over(check, world, gpus)
     assert outcome in {record.judgement.outcome for record in world.records}
+
+
+SHARED = "host: GPU 1: pid 1 (python of somebody, 10.0 GiB)"
+
+
+@broken(
+    headroom.test_headroom_over_load,
+    headroom.test_memory_does_not_grow,
+    headroom.test_ranks_have_equal_headroom,
+)
+@pytest.mark.parametrize(
+    "check",
+    [
+        headroom.test_headroom_over_load,
+        headroom.test_memory_does_not_grow,
+        headroom.test_ranks_have_equal_headroom,
+    ],
+)
+def test_what_was_read_while_somebody_else_was_there_is_invalid(
+    world: World, gpus: Any, check: Any
+) -> None:
+    """It is the host's doing, whether memory was short or not."""
+    gpus.strangers = {B: [STRANGER]}
+    given = {"server": world.server(), "deployment": world.deployment, "judge": world.judge}
+    given |= {"loaded": gpus, "after_load": gpus}
+    names = inspect.signature(check).parameters
+    with pytest.raises(JudgementFailed, match="gpu-shared"):
+        check(**{name: given[name] for name in names})
+    gating = [r.judgement for r in world.records if r.judgement.required]
+    assert {judged.outcome for judged in gating} == {Outcome.INVALID}
+    evidence = {rule.evidence for judged in gating for rule in judged.measurement.broken}
+    assert evidence == {SHARED}
 
 
 class TestLongest:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from packaging.version import Version
 from proofs import broken, healthy
-from suites_gpus import A, B, Gpus, gpu_world
+from suites_gpus import STRANGER, A, B, Gpus, gpu_world
 from suites_world import World, deployment
 
 import suites.memory.test_health as health
@@ -94,6 +95,7 @@ class TestDuring:
             ("xid", {"events": [(4.0, GpuEvent(B, "xid", 94))]}),
             ("ecc_errors", {"uncorrected": [7, 8]}),
             ("throttling", {"reasons": [0, int(ClockReasons.HW_THERMAL), 0]}),
+            ("others", {"strangers": {B: [STRANGER]}}),
         ],
     )
     def test_something_did(
@@ -103,6 +105,14 @@ class TestDuring:
             setattr(gpus, name, value)
         with pytest.raises(AssertionError, match="GPU 1"):
             self.check(world, gpus, check)
+
+    def test_somebody_else_is_the_host_s_doing(self, world: World, gpus: Any) -> None:
+        gpus.strangers = {A: [STRANGER]}
+        told = (
+            r"^host: GPU 0: pid 1 \(python of somebody, 10\.0 GiB\), expected nobody but this run"
+        )
+        with pytest.raises(AssertionError, match=told):
+            self.check(world, gpus, "others")
 
     def test_events_that_could_not_be_registered(self, world: World, gpus: Any) -> None:
         gpus.registered = Unobservable("events", "NVML_ERROR_NOT_SUPPORTED")
@@ -146,6 +156,17 @@ class TestBack:
         ended = self.check(world, gpus, {A: (2.0, 0), B: (3.0, GIB // 8)}, monkeypatch)
         assert len(ended) == 1, "a server that nothing ended is ended first"
         assert world.outcomes == {"memory_kept_gib": Outcome.PASS}
+
+    @broken(health.test_memory_comes_back)
+    def test_somebody_else_took_it(
+        self, world: World, gpus: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = SimpleNamespace(time=lambda: 4.0)
+        monkeypatch.setattr(health, "time", clock)
+        gpus.strangers = {B: [STRANGER]}
+        with pytest.raises(JudgementFailed, match="gpu-shared"):
+            self.check(world, gpus, {A: (2.0, 0), B: (30.0, 10 * GIB)}, monkeypatch)
+        assert world.outcomes == {"memory_kept_gib": Outcome.INVALID}
 
     @broken(health.test_memory_comes_back)
     @pytest.mark.parametrize(
