@@ -22,6 +22,8 @@ from survival_left import (
 )
 from survival_world import ALONE, BESIDE, LIMIT, Running, World, recorded
 
+from reports.digest import REPORT
+from reports.history import history
 from reports.reading import read_results
 from reports.ruling import verdict_of
 from reports.sessions import done
@@ -129,6 +131,8 @@ def break_off(world: World, kill: Kill, lines: int, draw: random.Random) -> Foun
     found.kept, found.resumed = len(kept), verdict_of(resumed).word
     found.wrong += left_behind(run_dir, again.temp, shared)
     found.wrong += [str(problem) for problem in resumed.problems]
+    if len(history(resumed)) != 2 or "from 2 sessions" not in (run_dir / REPORT).read_text("utf-8"):
+        found.wrong.append("the report does not tell of two sessions")
     twice = [c for c in whole if _measured(run_dir).count(c) != measured.count(c)]
     found.wrong += [f"{cell} was measured again" for cell in twice]
     return found
