@@ -240,6 +240,7 @@ def test_control_bytes_and_keys_of_a_log_go_no_further(tmp_path: Path) -> None:
         api_key=key,
         command=None,
         base_url="http://x",
+        custody=None,
         deployment=SimpleNamespace(name="d"),
     )
     told = str(failure(server, "ended"))
