@@ -56,7 +56,8 @@ HOSTILE = (
 
 @dataclass
 class Made:
-    """A run that is being made. ill: cell id to what is wrong with it, `slow` or `cached`."""
+    """A run that is being made. ill: cell id to what is wrong with it, `slow` or `cached`. kept:
+    checks of the first deployment that a session before was killed after."""
 
     folder: Path
     deployments: list[Deployment]
@@ -65,6 +66,7 @@ class Made:
     ill: dict[str, str] = field(default_factory=dict)
     said: str = ""
     dead: bool = False
+    kept: int = 0
     records: list[AnyRecord] = field(default_factory=list)
     clock: float = BEGAN
 
@@ -95,6 +97,13 @@ def make_run(folder: Path, *names: str, **asked: Any) -> Made:
         tier=str(made.tier),
     )
     (folder / "run.json").write_text(run.model_dump_json(by_alias=True, indent=2))
+    if made.kept:
+        made.clock = BEGAN - 5400
+        made.records.append(run.model_copy(update={"time": made.tick(0)}))
+        made.tick(sum(PHASES.values()))
+        for number in range(made.kept):
+            _check(made, made.deployments[0], _common(made.deployments[0]), number)
+        made.clock = BEGAN
     made.records.append(run)
     for deployment in made.deployments:
         _deployment(made, deployment)
@@ -123,12 +132,7 @@ def _deployment(made: Made, deployment: Deployment) -> None:
     began = made.clock
     log = made.folder / "servers" / f"{deployment.name}.benchmark.log"
     log.write_text("\n".join(_log(made.dead and deployment is made.deployments[-1])) + "\n")
-    common: dict[str, Any] = {
-        "deployment": deployment.name,
-        "digest": deployment.digest,
-        "lane": deployment.lane,
-        "profile": "benchmark",
-    }
+    common = _common(deployment)
     if made.dead and deployment is made.deployments[-1]:
         trace = Trace(
             cause="ended with exit code 1 while starting: torch.OutOfMemoryError: CUDA out of "
@@ -154,13 +158,23 @@ def _deployment(made: Made, deployment: Deployment) -> None:
         **common,
     )
     made.records.append(ready)
-    for number in range(made.checks):
+    for number in range(made.kept if deployment is made.deployments[0] else 0, made.checks):
         _check(made, deployment, common, number)
     _memory(made, deployment, common)
     _cells(made, deployment, common, began)
     if deployment.gpus_here:
         _telemetry(made, deployment, began)
     made.records.append(ready.model_copy(update={"time": made.tick(5), "outcome": "stopped"}))
+
+
+def _common(deployment: Deployment) -> dict[str, Any]:
+    """What all records of a deployment say."""
+    return {
+        "deployment": deployment.name,
+        "digest": deployment.digest,
+        "lane": deployment.lane,
+        "profile": "benchmark",
+    }
 
 
 def _cells(made: Made, deployment: Deployment, common: dict[str, Any], began: float) -> None:

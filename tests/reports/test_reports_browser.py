@@ -65,7 +65,7 @@ def _made(folder: Path) -> dict[str, Path]:
     runs = {
         "passing": make_run(folder / "passing"),
         "failing": make_run(folder / "failing", *one, **few, ill=slow, dead=True),
-        "invalid": make_run(folder / "invalid", *one, **few, ill=cached),
+        "invalid": make_run(folder / "invalid", *one, **few, ill=cached, kept=9),
         "simulated": make_run(folder / "simulated", *SIMULATED[:2], **few),
         "hostile": make_run(folder / "hostile", *one[:1], **few, said=HOSTILE, ill=slow),
     }
@@ -111,7 +111,7 @@ def opened(browser: Browser, path: Path, **context: Any) -> Iterator[Seen]:
     """A page in a context of its own."""
     made = browser.new_context(**{"viewport": SCREEN, **context})
     page = made.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(60_000)  # a loaded machine is no failure
     seen = Seen(page)
     page.on("console", lambda said: seen.errors.append(said.text) if said.type == "error" else 0)
     page.on("pageerror", lambda error: seen.errors.append(str(error)))
@@ -199,6 +199,22 @@ def test_tables_sort_and_filter_by_keyboard(browser, reports):
         rows = page.locator("table.cells tbody tr:not([hidden])")
         assert rows.count() == 21
         assert "21 of 84" in page.locator(".filters-own output").first.inner_text()
+        assert seen.errors == []
+
+
+def test_time_and_sessions_are_tables(browser, reports):
+    with opened(browser, reports["invalid"]) as seen:
+        page = seen.page
+        page.get_by_role("link", name="Time", exact=True).click()
+        rows = page.locator("table.sessions tbody tr")
+        assert rows.count() == 2
+        assert "was killed" in rows.nth(0).inner_text()
+        assert "reached its end" in rows.nth(1).inner_text()
+        page.locator("table.times thead button", has_text="Took").click()
+        took = page.locator("table.times td:nth-child(5)")
+        seconds = [float(v or 0) for v in took.evaluate_all("all => all.map(e => e.dataset.v)")]
+        assert len(seconds) == 12
+        assert seconds == sorted(seconds)
         assert seen.errors == []
 
 
