@@ -44,6 +44,7 @@ def main() -> int:
         _shoot(browser, pages["simulated"], "report-performance.png", part="#performance")
         _shoot(browser, pages["simulated"], "report-cell.png", part="details.cell", opened=True)
         _shoot(browser, pages["slice"], "report-memory.png", part="#memory")
+        _shoot(browser, pages["resumed"], "report-time.png", part="#history")
         _shoot(browser, pages["comparison"], "report-compare.png")
         browser.close()
     return 0
@@ -55,7 +56,8 @@ def _pages(folder: Path) -> dict[str, Path]:
     again = make_run(
         folder / "again", *SIMULATED, checks=28, ill={"balanced-b64": "slow"}, dead=True
     ).folder
-    runs = {"simulated": simulated, "failing": again, "slice": EVIDENCE}
+    resumed = make_run(folder / "resumed", *SIMULATED[:2], tier="gate", checks=28, kept=19).folder
+    runs = {"simulated": simulated, "failing": again, "slice": EVIDENCE, "resumed": resumed}
     made = {}
     for name, run in runs.items():
         made[name] = folder / f"{name}.html"
