@@ -10,7 +10,7 @@ from acceptance.judging.bounds import bounds_for
 from acceptance.load.capacity import read_capacity, running_requests
 from acceptance.load.cellrun import CellRun, measured_window
 from acceptance.load.command import command
-from acceptance.load.counters import generated, settled_counters
+from acceptance.load.counters import generated, read_counters, settled_counters
 from acceptance.load.pace import deadline_seconds
 from acceptance.load.result import read_result
 from acceptance.load.warmup import WarmRule, WarmUp, warm_up
@@ -67,12 +67,13 @@ def run_cell(
     folder.mkdir(parents=True, exist_ok=True)
     deadline = deadline or deadline_seconds(target.deployment, cell)
     command(target, cell, folder)  # without a client there is nothing to warm up for
+    had = generated(read_counters(target))
     tell("warming up")
     warmed = warm_up(target, cell, deadline, warm)
     made: list[CellRun] = []
     for repeat in range(1, cell.repeats + 1):
         taken = take(cell, attempt, repeat)
-        settled = generated(made[-1].after) if made else None
+        settled = generated(made[-1].after) if made else _after_warm_up(had, warmed)
         measuring = _Measuring(target, engine, folder, attempt, repeat, deadline, bounds, tell)
         made.append(measuring.run(taken, warmed, settled))
     return tuple(made)
@@ -100,8 +101,7 @@ class _Measuring:
         self._peak_read = 0.0
 
     def run(self, cell: Cell, warmed: WarmUp, settled: float | None) -> CellRun:
-        """See run_cell. settled: tokens generated until now, by the reading after the last repeat;
-        None before the first."""
+        """See run_cell. settled: tokens that were generated until now; None where nobody knows."""
         target, name = self.target, file_name(cell, self.attempt, self.repeat)
         result_file = self.folder / f"{name}.json"
         client_log = self.folder / f"{name}.client.log"
@@ -165,6 +165,13 @@ class _Measuring:
             running = running_requests(self.target)
             if running is not None:
                 self.peak = max(self.peak or 0, running)
+
+
+def _after_warm_up(had: float | None, warmed: WarmUp) -> float | None:
+    """Tokens generated when its requests are counted; None where that cannot be foretold."""
+    if had is None or warmed.failed:
+        return None
+    return had + len(warmed.waves) * warmed.requests * warmed.osl
 
 
 def file_name(cell: Cell, attempt: int = 1, repeat: int = 1) -> str:
