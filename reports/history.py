@@ -149,10 +149,7 @@ def _parts(deployment: str, expected: Spent, actual: Spent, finished: bool) -> I
             deployment, "cells", expected.cells, actual.cells,
             expected.cell_seconds, actual.cell_seconds,
         )  # fmt: skip
-    other = (
-        max(0.0, s.whole_seconds - s.start_seconds - s.cell_seconds) for s in (expected, actual)
-    )
-    yield Part(deployment, "other checks", None, None, *other)
+    yield Part(deployment, "other checks", None, None, _other(expected), _other(actual))
     yield Part(
         deployment, WHOLE, None, None, expected.whole_seconds, actual.whole_seconds, finished
     )

@@ -223,6 +223,7 @@ def scale(axes: Axes, side: Literal["x", "y"], label: str) -> None:
     found = LogLocator(subs=(1, 2, 5), numticks=9).tick_values(low, high)
     ticks = [float(tick) for tick in found if low <= tick <= high]
     room = axes.bbox
+    below: dict[str, Any]
     if side == "x":
         along, off = axes.get_xaxis_transform(), -7 / room.height
         grid = [[(tick, 0.0), (tick, 1.0)] for tick in ticks]

@@ -279,12 +279,11 @@ def _bars(
     axes: Axes, cells: Sequence[CellView], at: Places, metric: str, place: Mapping[str, int]
 ) -> None:
     """Every limit, the upper one thicker."""
-    limits = [
-        (at[c.workload, c.batch], edge, SERIES[place[c.deployment]], wide)
-        for c in cells
-        for edge, wide in zip(_sides(c, metric), (1.0, 2.0), strict=True)
-        if edge
-    ]
-    if limits:
-        xs, ys, colours, widths = zip(*limits, strict=True)
-        axes.scatter(xs, ys, marker="_", s=110, c=colours, linewidths=widths, zorder=2)
+    for deployment in dict.fromkeys(c.deployment for c in cells):
+        mine = [c for c in cells if c.deployment == deployment]
+        for side, wide in ((0, 1.0), (1, 2.0)):
+            limits = [(at[c.workload, c.batch], e) for c in mine if (e := _sides(c, metric)[side])]
+            if limits:
+                xs, ys = [x for x, _ in limits], [y for _, y in limits]
+                colour = SERIES[place[deployment]]
+                axes.scatter(xs, ys, marker="_", s=110, color=colour, lw=wide, zorder=2)
