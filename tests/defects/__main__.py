@@ -5,7 +5,7 @@
     --only      entries by id; may be given more than once
     --world     proxy, simulated, gpu, speed or vllm; may be given more than once
     --on-vllm   entries of the world proxy before real vLLM instead of a simulated server
-    --keep DIR  leave what the runs wrote there
+    --keep DIR  leave what the runs wrote there, in a folder that is new or empty
     --lock FILE  held (flock) while real vLLM runs
     --write     merge the scores into scores.json and write docs/defects.md from it
 
@@ -57,6 +57,8 @@ def main(words: list[str]) -> int:
     ]
     if not chosen:
         parser.error("no entry fits")
+    if given.keep and given.keep.is_dir() and any(given.keep.iterdir()):
+        parser.error(f"{given.keep} is not empty: what is there would be taken for this campaign's")
     with tempfile.TemporaryDirectory(prefix="defects-") as scratch:
         folder = given.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)

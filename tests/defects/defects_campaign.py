@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from defects_bases import Base
-    from defects_running import Asked
     from defects_scoring import Alarms, Ran
 
-WAITING = 4  # runs at a time that mostly wait for a server
+WAITING = 6  # runs at a time that mostly wait for a server
 COMPUTING = 2
+ASK = {World.SIMULATED: simulated, World.GPU: gpu, World.VLLM: vllm}
 
 
 @dataclass
@@ -68,29 +68,32 @@ class Campaign:
         """All of them. on_vllm: proxies stand before real vLLM."""
         by: dict[World | None, list[Defect]] = defaultdict(list)
         for defect in defects:
+            before_vllm = on_vllm and defect.world is World.PROXY
+            defect = defect.model_copy(update={"on_vllm": defect.on_vllm or before_vllm})
             by[defect.world].append(defect)
         for defect in by[None]:
             self._note(defect.id, Score(Scored.UNDETECTABLE))
         proxied = by[World.PROXY]
-        if found := [d for d in proxied if not (on_vllm or d.on_vllm)]:
+        if found := [defect for defect in proxied if not defect.on_vllm]:
             with simulated_base(self.folder) as base:
                 self._proxied(found, base)
-        if found := [d for d in proxied if on_vllm or d.on_vllm]:
-            with self._alone(), vllm_base(self.folder) as base:
-                self._proxied(found, base)
-        self._several(by[World.SIMULATED], simulated, WAITING)
         if self.library is None and by[World.GPU]:
             self._say("no C compiler: entries on a made-up GPU are left out")
-        else:
-            self._several(by[World.GPU], gpu, COMPUTING)
+            by[World.GPU] = []
+        self._several([*by[World.SIMULATED], *by[World.GPU]], WAITING)
         if by[World.SPEED]:
             self._measured(by[World.SPEED])
-        if found := [defect for defect in by[World.VLLM] if switched(defect)]:
+        proxied = [defect for defect in proxied if defect.on_vllm]
+        plugged = [defect for defect in by[World.VLLM] if switched(defect)]
+        if proxied or plugged:  # one server for both: nothing is broken in it at first
             with self._alone(), vllm_base(self.folder) as base:
-                self._switched(found, base)
-        self._several([d for d in by[World.VLLM] if not switched(d)], vllm, 1)
+                self._proxied(proxied, base)
+                self._switched(plugged, base)
+        self._several([defect for defect in by[World.VLLM] if not switched(defect)], 1)
 
     def _proxied(self, defects: Sequence[Defect], base: Base) -> None:
+        if not defects:
+            return
         proxy = Proxy(base.url, base.key)
 
         def one(defect: Defect) -> None:
@@ -107,26 +110,36 @@ class Campaign:
 
     def _switched(self, defects: Sequence[Defect], base: Base) -> None:
         """One after the other in one running server, the healthy twin first."""
+        if not defects:
+            return
         for defect in [twin(defects), *defects]:
             switch(self.folder).write_text(json.dumps(defect.inject["plugin"]), encoding="utf-8")
             asked = attached(defect, self.folder, base.url, base.key, base.deployment)
             self._score(defect, self.runs.run(defect.id, asked), base.deployment)
 
-    def _several(
-        self, defects: Sequence[Defect], ask: Callable[[Defect, Path], Asked], at_once: int
-    ) -> None:
+    def _several(self, defects: Sequence[Defect], at_once: int) -> None:
+        """Each in a run of its own, twins first, then what may take longest; scored once its twin
+        is."""
         by: dict[str, list[Defect]] = defaultdict(list)
         for defect in defects:
             by[configuration(defect)].append(defect)
 
-        def one(defect: Defect) -> None:
+        def run(defect: Defect) -> Ran:
+            assert defect.world is not None
             with self._alone() if defect.world is World.VLLM else nullcontext():
-                ran = self.runs.run(defect.id, ask(defect, self.folder))
+                return self.runs.run(defect.id, ASK[defect.world](defect, self.folder))
+
+        def one(defect: Defect, healthy: Future[None] | None = None) -> None:
+            ran = run(defect)
+            if healthy is not None:
+                healthy.result()
             self._score(defect, ran, deployment_of(defect))
 
-        twins = [twin(group) for group in by.values()]
-        self._each(twins, one, at_once)
-        self._each(defects, one, at_once)
+        with ThreadPoolExecutor(at_once) as pool:
+            twins = {where: pool.submit(one, twin(group)) for where, group in by.items()}
+            longest = sorted(defects, key=_patience, reverse=True)
+            for done in [pool.submit(one, d, twins[configuration(d)]) for d in longest]:
+                done.result()
 
     def _measured(self, defects: Sequence[Defect]) -> None:
         """Nothing else runs meanwhile: these are measurements."""
@@ -173,3 +186,8 @@ class Campaign:
     def _say(self, text: str) -> None:
         sys.stderr.write(f"[{time.monotonic() - self.began:6.1f}] {text[:200]}\n")
         sys.stderr.flush()
+
+
+def _patience(defect: Defect) -> float:
+    """How long its finding may take, which goes with how long its run does."""
+    return defect.expect.within if defect.expect else 0.0

@@ -15,10 +15,12 @@ ACCEPTANCE_DEFECT holds JSON, by deployment:
     kill           who gets a signal once it is ready: {"after": 1, "signal": "SIGKILL",
                    "who": "api" or a part of a process's title}
     kill_in_start  the same while it starts: {"phases": ["loading"], ...}
-    burn           processes that take a core each from then on
+    hold           the benchmark's client is kept from its core, again and again, as by a quota or
+                   by others: {"stop": 0.15, "run": 0.05}, in seconds
     only           ends of node ids; other tests of this deployment are left out
 
-The suite itself is not changed: what it calls to build a command is wrapped.
+The suite itself is not changed: what it calls to build a command is wrapped. One time is: a cell
+that is invalid is measured again without a cool-down, which a simulated server has no use for.
 """
 
 from __future__ import annotations
@@ -28,9 +30,8 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
+import time
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -50,9 +51,9 @@ if TYPE_CHECKING:
 
 VARIABLE = "ACCEPTANCE_DEFECT"
 DEFECTS: dict[str, dict[str, Any]] = json.loads(os.environ.get(VARIABLE) or "{}")
-BURN = "while True: pass"
+CLIENT = "bench_worker"  # part of the client's command line
 _squatters: list[socket.socket] = []
-_burning: list[subprocess.Popen[bytes]] = []
+_over = threading.Event()  # what is done to one deployment's client
 
 
 def of(deployment: Deployment) -> dict[str, Any]:
@@ -123,8 +124,7 @@ def _launch(original: Callable[..., Server]) -> Callable[..., Server]:
         if "kill_in_start" in wrong:
             tell = kwargs.get("tell", lambda _: None)
             kwargs["tell"] = _killing(wrong["kill_in_start"], tell)
-        for process in _burning:
-            process.kill()
+        _over.set()
         _state(wrong, "start")
         if "during" in wrong:
             _later(wrong["during"]["after"], lambda: _write(wrong["during"]["state"]))
@@ -134,8 +134,9 @@ def _launch(original: Callable[..., Server]) -> Callable[..., Server]:
             _later(wrong["kill"]["after"], lambda: _kill(server.pids(), wrong["kill"]))
         if "leave" in wrong:
             _leave(server, wrong)
-        for _ in range(wrong.get("burn", 0)):
-            _burning.append(subprocess.Popen([sys.executable, "-S", "-E", "-c", BURN]))
+        if "hold" in wrong:
+            _over.clear()
+            threading.Thread(target=_hold, args=(wrong["hold"],), daemon=True).start()
         return server
 
     return launched
@@ -174,6 +175,25 @@ def _later(seconds: float, what: Callable[[], None]) -> None:
     timer.start()
 
 
+def _hold(held: dict[str, float]) -> None:
+    """Stops the client and lets it go on, until the next deployment."""
+    while not _over.wait(held["run"]):
+        clients = _titled(psutil.Process().children(recursive=True), CLIENT)
+        for number, seconds in ((signal.SIGSTOP, held["stop"]), (signal.SIGCONT, 0.0)):
+            for client in clients:
+                with suppress(psutil.Error):
+                    client.send_signal(number)
+            time.sleep(seconds)
+
+
+def _titled(processes: list[psutil.Process], words: str) -> list[psutil.Process]:
+    found = []
+    for process in processes:
+        with suppress(psutil.Error):
+            found += [process] if words in " ".join(process.cmdline()) else []
+    return found
+
+
 def _killing(kill: dict[str, Any], tell: Callable[[Any], None]) -> Callable[[Any], None]:
     """Sends the signal once the start is in the phase that is named."""
     done = threading.Event()
@@ -181,22 +201,25 @@ def _killing(kill: dict[str, Any], tell: Callable[[Any], None]) -> Callable[[Any
     def telling(progress: Any) -> None:
         tell(progress)
         if str(progress.phase) in kill["phases"] and not done.is_set():
-            done.set()
             me = psutil.Process()
-            _kill([child.pid for child in me.children(recursive=True)], kill)
+            if _kill([child.pid for child in me.children(recursive=True)], kill):
+                done.set()  # else nobody has that title yet
 
     return telling
 
 
-def _kill(pids: list[int], kill: dict[str, Any]) -> None:
-    """who: "api" for the process that answers HTTP, else a part of a process's title."""
-    wanted = kill.get("who", "api")
+def _kill(pids: list[int], kill: dict[str, Any]) -> int:
+    """How many were given the signal. who: "api" for the process that answers HTTP, else a part of
+    a process's title."""
+    wanted, given = kill.get("who", "api"), 0
     for pid in pids:
         with suppress(psutil.Error, OSError):
             title = " ".join(psutil.Process(pid).cmdline())
             api = " serve " in title and "warden" not in title
             if (wanted == "api" and api) or (wanted != "api" and wanted in title):
                 os.kill(pid, getattr(signal, kill.get("signal", "SIGKILL")))
+                given += 1
+    return given
 
 
 if DEFECTS:
@@ -206,6 +229,14 @@ if DEFECTS:
     launch.launch = _launch(launch.launch)
     if any(wrong.get("port_taken") for wrong in DEFECTS.values()):
         here.free_port = _taken_port
+
+
+def pytest_configure() -> None:
+    """When the suite's plugins are there, which pytest must be the first to import."""
+    if DEFECTS:
+        from fixtures import cells
+
+        cells.COOL_DOWN = 0.0
 
 
 @pytest.hookimpl(trylast=True)
@@ -224,8 +255,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_unconfigure() -> None:
-    for process in _burning:
-        process.kill()
-        process.wait()
+    _over.set()
     for squatter in _squatters:
         squatter.close()

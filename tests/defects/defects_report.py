@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from defects_catalogue import ROWS, Defect, World, catalogue
 from defects_scoring import Score, Scored
+from defects_worlds import healthy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -94,7 +95,8 @@ def _lines(known: Mapping[str, Defect], scores: Mapping[str, Mapping[str, Any]])
         + (f", {len(undetectable)} that cannot be detected" if undetectable else "")
         + "."
     )
-    twins = {n: found for n, found in scores.items() if n.startswith("healthy.")}
+    worlds = {healthy(d) for d in known.values() if d.world}
+    twins = {n: found for n, found in scores.items() if n in worlds}
     alarms = [name for name, found in twins.items() if found["scored"] != Scored.HEALTHY]
     yield ""
     yield (

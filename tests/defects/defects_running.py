@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,8 +38,8 @@ class Asked:
     is ended by force."""
 
     words: Sequence[str]
-    env: Mapping[str, str] = field(default_factory=dict)
-    limit: float = 120.0
+    env: Mapping[str, str]
+    limit: float
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
@@ -80,7 +80,7 @@ class Runs:
         process = self._context.Process(target=_pytest, args=(words, env, out))
         process.start()
         process.join(asked.limit)
-        if process.is_alive():
+        if late := process.is_alive():
             assert process.pid is not None
             os.kill(process.pid, signal.SIGINT)
             process.join(GRACE)
@@ -90,7 +90,7 @@ class Runs:
         seconds = time.monotonic() - began
         results = read_results(run_dir) if run_dir.is_dir() else Results()
         text = out.read_text(encoding="utf-8", errors="replace") if out.is_file() else ""
-        return Ran(process.exitcode or 0, text, results, seconds)
+        return Ran(process.exitcode or 0, text, results, seconds, late)
 
 
 def left_behind(since: float) -> list[str]:

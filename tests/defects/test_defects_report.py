@@ -58,5 +58,10 @@ def test_a_campaign_is_merged_into_what_is_known(elsewhere: Path) -> None:
 
 
 def test_a_healthy_twin_that_fell_short_is_told(elsewhere: Path) -> None:
-    write({"healthy.proxy.x": Score(Scored.FALSE_ALARM, 2.0)}, [], on_vllm=False)
+    write({"healthy.proxy.defects-tp": Score(Scored.FALSE_ALARM, 2.0)}, [], on_vllm=False)
     assert "1 false alarm." in (elsewhere / "defects.md").read_text()
+
+
+def test_a_twin_of_a_configuration_that_is_gone_does_not_count(elsewhere: Path) -> None:
+    write({"healthy.gpu.gone": Score(Scored.HEALTHY, 2.0)}, [], on_vllm=False)
+    assert "Healthy twins: 0 configurations" in (elsewhere / "defects.md").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -223,6 +224,16 @@ def test_a_run_that_is_refused() -> None:
 )
 def test_a_healthy_twin(records: list[AnyRecord], scored: Scored) -> None:
     assert score_healthy(ran(*records), NAME).scored is scored
+
+
+def test_a_run_that_was_ended_by_force_counts_for_what_it_found_alone() -> None:
+    """What it had not come to yet is neither missed nor healthy."""
+    cut = replace(ran(PASS), late=True)
+    assert score(defect(), cut, NAME).scored is Scored.BROKEN
+    assert score_healthy(cut, NAME).scored is Scored.BROKEN
+    cut = replace(ran(PASS, judged(Outcome.FAIL)), late=True)
+    assert score(defect(), cut, NAME).scored is Scored.DETECTED
+    assert score_healthy(cut, NAME).scored is Scored.FALSE_ALARM
 
 
 def test_findings_come_in_order_with_what_they_said() -> None:
