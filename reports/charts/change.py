@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MOST = 30  # lines that are drawn
 ROW = 22
+LETTERS = 64  # of a name, for which the margin has room; the table has all of it
 
 
 def change(lines: Sequence[Compared]) -> Chart | None:
@@ -34,8 +35,9 @@ def change(lines: Sequence[Compared]) -> Chart | None:
         colour, marker = (BAD, "v") if worse else (SERIES[2], "^")
         axes.scatter([better], [row], marker=marker, c=colour, s=48, zorder=3)
     axes.axvline(0, color=INK, lw=1)
-    names = [visible(f"{line.where}", 60) for line in shown]
-    axes.set_yticks(range(len(shown)), names)
+    names = [visible(f"{line.where}", 200) for line in shown]
+    short = [name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…" for name in names]
+    axes.set_yticks(range(len(shown)), short)
     axes.set_xlabel("% better (right) or worse (left); grey: allowed")
     left = len(told) - len(shown)
     more = f" {left} further ones are in the table." if left else ""
