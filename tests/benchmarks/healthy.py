@@ -31,7 +31,7 @@ WORDS = ("REHEARSED", "SIMULATED")
 
 def run(folder: Path, arguments: list[str]) -> None:
     """One rehearsal, into a folder of its own."""
-    command = [sys.executable, "-m", "pytest", "--tier", "smoke"]
+    command = [sys.executable, "-m", "pytest", "--tier", "gate"]
     subprocess.run([*command, "--run-dir", str(folder), "-q", *arguments], cwd=ROOT, check=False)
 
 
