@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 EXPERT_MAP = "acceptance_cpu_expert_map = acceptance.rehearsal.inside.cpu_expert_map:register"
+WAITING = "acceptance_cpu_waiting = acceptance.rehearsal.inside.cpu_waiting:register"
+ALWAYS = (EXPERT_MAP, WAITING)
 DATA_PARALLEL = (
     "acceptance_cpu_data_parallel = acceptance.rehearsal.inside.cpu_data_parallel:register"
 )
@@ -30,7 +32,7 @@ def write_overlay(folder: Path, version: Version, *, data_parallel_plugin: bool 
     """
     public = version.public
     _distribution(folder, "vllm", f"{public}+cpu")
-    plugins = [EXPERT_MAP, *([DATA_PARALLEL] if data_parallel_plugin else [])]
+    plugins = [*ALWAYS, *([DATA_PARALLEL] if data_parallel_plugin else [])]
     made = _distribution(folder, "acceptance_cpu", "1")
     (made / "entry_points.txt").write_text("\n".join(["[vllm.general_plugins]", *plugins, ""]))
 

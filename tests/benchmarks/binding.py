@@ -1,4 +1,4 @@
-"""What binding does for a rehearsal on few cores: the same burst under each binding, in one run.
+"""What binding and waiting do for a rehearsal on few cores: the same burst under each, in one run.
 
     .tox/rehearsal/bin/python tests/benchmarks/binding.py [--starts 2] [--bursts 10]
 
@@ -29,6 +29,7 @@ sys.path[:0] = [str(ROOT)]
 from acceptance.deployments.installed import find_vllm  # noqa: E402
 from acceptance.deployments.load import load_deployments, with_options  # noqa: E402
 from acceptance.deployments.schema import Profile  # noqa: E402
+from acceptance.rehearsal import overlay  # noqa: E402
 from acceptance.secrets import Redactor  # noqa: E402
 from acceptance.serving.launch import launch  # noqa: E402
 
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from acceptance.serving.server import RunningServer
 
 DEPLOYMENT = "rehearsal-tp-ep"
-BINDINGS = ("0|1", "nobind", "0,1|0,1")  # the first is the shipped one
+SPINS = " spinning"  # without the plugin cpu_waiting
+BINDINGS = ("0|1", "nobind", f"0|1{SPINS}", f"nobind{SPINS}")  # the first is the shipped one
+SHIPPED = overlay.ALWAYS
 REQUESTS, TOKENS = 16, 64
 
 
@@ -47,7 +50,7 @@ def main() -> int:
     asked = parser.parse_args()
     spread = {}
     print(
-        f"{'binding':10} {'median s':>9} {'fastest':>8} {'slowest':>8} {'server CPU s':>13} client"
+        f"{'binding':16} {'median s':>9} {'fastest':>8} {'slowest':>8} {'server CPU s':>13} client"
     )
     for binding in BINDINGS:
         took: list[float] = []
@@ -58,7 +61,7 @@ def main() -> int:
         spread[binding] = max(took) / min(took)
         server, client = (statistics.median(column) for column in zip(*cpu, strict=True))
         print(
-            f"{binding:10} {statistics.median(took):9.2f} {min(took):8.2f} {max(took):8.2f} "
+            f"{binding:16} {statistics.median(took):9.2f} {min(took):8.2f} {max(took):8.2f} "
             f"{server:13.2f} {client:6.2f}",
             flush=True,
         )
@@ -72,7 +75,9 @@ def one(
     binding: str, folder: Path, bursts: int, took: list[float], cpu: list[tuple[float, float]]
 ) -> None:
     """One server: a burst to warm up, then the bursts that count."""
-    deployment = with_options(load_deployments()[DEPLOYMENT], [f"cpu_threads_bind={binding}"])
+    cores = binding.removesuffix(SPINS)
+    overlay.ALWAYS = (overlay.EXPERT_MAP,) if binding.endswith(SPINS) else SHIPPED
+    deployment = with_options(load_deployments()[DEPLOYMENT], [f"cpu_threads_bind={cores}"])
     server = launch(deployment, Profile.BENCHMARK, find_vllm(), folder, redactor=Redactor())
     assert server.custody is not None
     try:

@@ -23,8 +23,11 @@ from importlib.metadata import entry_points, version
 plugins = {p.name: p.value for p in entry_points(group="vllm.general_plugins")}
 print(json.dumps([version("vllm"), plugins]))
 """
-EXPERT_MAP = "acceptance.rehearsal.inside.cpu_expert_map:register"
 DATA_PARALLEL = "acceptance.rehearsal.inside.cpu_data_parallel:register"
+ALWAYS = {
+    "acceptance_cpu_expert_map": "acceptance.rehearsal.inside.cpu_expert_map:register",
+    "acceptance_cpu_waiting": "acceptance.rehearsal.inside.cpu_waiting:register",
+}
 
 
 def ask(overlay: Path) -> tuple[str, dict[str, str]]:
@@ -38,27 +41,24 @@ def ask(overlay: Path) -> tuple[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("installed", ["0.32.0", "0.32.0+cpu", "0.32.0+anything"])
-def test_a_server_finds_vllm_for_cpu_and_both_plugins(tmp_path: Path, installed: str) -> None:
+def test_a_server_finds_vllm_for_cpu_and_its_plugins(tmp_path: Path, installed: str) -> None:
     write_overlay(tmp_path, Version(installed))
     assert ask(tmp_path) == (
         "0.32.0+cpu",
-        {
-            "acceptance_cpu_expert_map": EXPERT_MAP,
-            "acceptance_cpu_data_parallel": DATA_PARALLEL,
-        },
+        {**ALWAYS, "acceptance_cpu_data_parallel": DATA_PARALLEL},
     )
 
 
 def test_the_data_parallel_plugin_can_be_left_out(tmp_path: Path) -> None:
     write_overlay(tmp_path, Version("0.32.0"), data_parallel_plugin=False)
-    assert ask(tmp_path)[1] == {"acceptance_cpu_expert_map": EXPERT_MAP}
+    assert ask(tmp_path)[1] == ALWAYS
 
 
 def test_written_again_it_says_the_last(tmp_path: Path) -> None:
     """A run that is resumed finds its folder, made by another vLLM or with other options."""
     write_overlay(tmp_path, Version("0.31.0"))
     write_overlay(tmp_path, Version("0.32.0"), data_parallel_plugin=False)
-    assert ask(tmp_path) == ("0.32.0+cpu", {"acceptance_cpu_expert_map": EXPERT_MAP})
+    assert ask(tmp_path) == ("0.32.0+cpu", ALWAYS)
 
 
 def test_it_is_found_before_the_callers_own_path(
@@ -79,7 +79,7 @@ def test_a_server_in_it_asks_nobody_outside(tmp_path: Path) -> None:
     assert overlay_env(tmp_path).items() >= {"HF_HUB_OFFLINE": "1"}.items()
 
 
-@pytest.mark.parametrize("plugin", [EXPERT_MAP, DATA_PARALLEL])
+@pytest.mark.parametrize("plugin", [*ALWAYS.values(), DATA_PARALLEL])
 def test_the_plugins_exist(plugin: str) -> None:
     module, _, name = plugin.partition(":")
     spec = find_spec(module)
