@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 NONE = "none"
+COMPUTED_IN = "bfloat16"  # whatever the weights are stored in: the checkpoints' own torch_dtype
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,7 @@ def _from_log(deployment: Deployment, facts: Facts | None) -> Iterator[Compariso
     asked = intents(deployment, Profile.SERVING)
     rows = [
         ("expert_parallelism", _experts_asked(deployment)),
+        ("dtype", COMPUTED_IN),
         ("enforce_eager", str(options.enforce_eager)),
         ("unknown variables", NONE),
         ("attention_backend", asked.get("attention_backend")),
@@ -197,6 +199,8 @@ def _in_log(name: str, facts: Facts, ranks: int) -> str | None:
     match name:
         case "expert_parallelism":
             return _experts(facts, ranks)
+        case "dtype":
+            return (facts.engine.get("dtype") or "").removeprefix("torch.") or None
         case "enforce_eager":
             return facts.engine.get("enforce_eager")
         case "unknown variables":

@@ -116,6 +116,16 @@ def test_prefix_caching(
     as_asked(comparisons, "prefix_caching", record_check)
 
 
+def test_dtype(comparisons: Mapping[str, Comparison], record_check: RecordCheck) -> None:
+    """Everything but the quantized weights is computed in bfloat16, as R1 and V3 were trained and
+    published, by the server's log.
+
+    Does not prove that every kernel does. Would have caught a server that computes in float32, at
+    half the speed and with nothing wrong in its answers.
+    """
+    as_asked(comparisons, "dtype", record_check)
+
+
 def test_kv_cache_dtype(comparisons: Mapping[str, Comparison], record_check: RecordCheck) -> None:
     """Every engine stores the KV cache in the type asked for.
 

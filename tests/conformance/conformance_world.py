@@ -69,6 +69,7 @@ def healthy_facts() -> Facts:
             "tensor_parallel_size": "2",
             "pipeline_parallel_size": "1",
             "data_parallel_size": "1",
+            "dtype": "torch.bfloat16",
             "enforce_eager": "True",
         },
         experts={0: Experts(0, 2, "linear", 8, 16)},

@@ -115,6 +115,8 @@ CASES = (
     Case(config.test_kv_capacity, "none", lambda w: _cache(w, kv_cache_size_tokens="0")),
     Case(config.test_kv_cache_bytes, "half", lambda w: _cache(w, kv_cache_memory_bytes="5")),
     Case(config.test_kv_cache_bytes, "none", lambda w: _without(w, "kv_cache_memory_bytes")),
+    Case(config.test_dtype, "float32", lambda w: _facts(w, engine={"dtype": "torch.float32"})),
+    Case(config.test_dtype, "not told", lambda w: _facts(w, engine={})),
     Case(config.test_kv_cache_dtype, "another", lambda w: _ask(w, "kv_cache_dtype=bfloat16")),
     Case(
         config.test_gpu_memory_utilization,
