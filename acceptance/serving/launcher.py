@@ -73,6 +73,9 @@ class Care(Protocol):
     def cpu_seconds(self) -> float:
         """CPU seconds used so far on all nodes."""
 
+    def fetch(self) -> None:
+        """Blocks until the logs here hold what every node has logged so far."""
+
     def signal(self, number: int) -> None:
         """A signal to what an operator or an orchestrator would send it: each node's server."""
 

@@ -57,6 +57,7 @@ def wait_ready(server: Server, tell: Callable[[Progress], None] = lambda _: None
         time.sleep(POLL)
     watch.step()
     _first_generations(server)
+    server.custody.fetch()
     watch.step()
     now = time.monotonic()
     watch.tracker.ready(now)

@@ -69,9 +69,8 @@ class Together:
     @property
     def fate(self) -> str:
         first = self._first()
-        if first == 0:
-            return self.head.fate
-        return f"lost node {first}, which {self.nodes[first].fate}"
+        node = self.nodes[first]
+        return f"lost node {first}, which {node.fate}" if first or node.lost else node.fate
 
     @property
     def log(self) -> Path:
@@ -82,6 +81,10 @@ class Together:
 
     def cpu_seconds(self) -> float:
         return sum(node.cpu_seconds() for node in self.nodes)
+
+    def fetch(self) -> None:
+        for node in self.nodes:
+            node.fetch()
 
     def signal(self, number: int) -> None:
         for node in self.nodes:

@@ -94,6 +94,15 @@ def test_a_command_with_arguments(environment: Path) -> None:
     assert found.version == Version("0.20.0")
 
 
+def test_a_relative_path_is_made_absolute(
+    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server is started in another folder."""
+    pretend(site(environment), "vllm", "0.32.0")
+    monkeypatch.chdir(tmp_path)
+    assert find_vllm("there/bin/vllm").argv == (str(environment / "bin" / "vllm"),)
+
+
 def test_our_environment_does_not_leak_into_the_answer(
     environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,70 @@
+"""A Ray cluster of two nodes on this machine. Without Ray these tests are skipped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+from cluster_world import CLIENT, PORT
+
+from acceptance.serving.processes import kill
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LIMIT = 180.0  # seconds in which a node must be up
+OF = "ACCEPTANCE_TEST_CLUSTER"  # in the environment of everything that the cluster starts
+
+
+def ray_command(folder: Path, *words: str) -> None:
+    program = str(Path(sys.executable).with_name("ray"))
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "SPT_NOENV": "1", OF: str(folder)}
+    subprocess.run([program, *words], check=True, timeout=LIMIT, env={**os.environ, **quiet})
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Its temporary folder; its nodes are 127.0.0.2 and this host's own address."""
+    pytest.importorskip("ray")
+    folder = Path(f"/tmp/acceptance-ray-{os.getpid()}")  # short: sockets lie below it
+    small = ("--num-cpus=2", "--object-store-memory=100000000")
+    head = ("--head", f"--port={PORT}", f"--ray-client-server-port={CLIENT}", *small)
+    ray_command(folder, "start", *head, "--include-dashboard=false", f"--temp-dir={folder}")
+    try:
+        other = (f"--address=127.0.0.1:{PORT}", "--node-ip-address=127.0.0.2", *small)
+        ray_command(folder, "start", *other)
+        yield folder
+    finally:
+        _end(folder)
+
+
+@pytest.fixture(scope="session")
+def ray(cluster: Path) -> Iterator[Any]:
+    """The module, connected as the suite connects it."""
+    from acceptance.cluster.connect import connect
+
+    os.environ["RAY_ADDRESS"] = f"127.0.0.1:{PORT}"
+    connected = connect("auto")
+    yield connected
+    connected.shutdown()
+    del os.environ["RAY_ADDRESS"]
+
+
+def _end(folder: Path) -> None:
+    """Only this cluster's: `ray stop` would end every one of this machine."""
+    wanted = f"{OF}={folder}".encode()
+    mine = []
+    for process in psutil.process_iter():
+        with suppress(OSError):
+            if wanted in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
+                mine.append(process)
+    kill(mine)
+    psutil.wait_procs(mine, timeout=20)
+    shutil.rmtree(folder, ignore_errors=True)
