@@ -13,7 +13,7 @@ from acceptance.deployments.schema import Deployment, Lane, Profile
 from acceptance.errors import InputError, ServerError
 from acceptance.rehearsal.checkpoint import ensure_checkpoint
 from acceptance.rehearsal.overlay import overlay_env, write_overlay
-from acceptance.serving.here import inherited, launcher_for
+from acceptance.serving.here import launcher_for
 from acceptance.serving.launcher import Launcher, Part
 from acceptance.serving.readiness import Progress, failure, wait_ready
 from acceptance.serving.server import Server
@@ -173,11 +173,7 @@ def _new_log(folder: Path, name: str) -> Path:
     raise AssertionError("itertools.count ends")
 
 
-def server_env(command: ServerCommand, prepared: Preparation) -> dict[str, str]:
-    """The environment of a server of this host: what it inherits, then what is added."""
-    return {**inherited(), **added_env(command, prepared)}
-
-
 def added_env(command: ServerCommand, prepared: Preparation) -> dict[str, str]:
-    """The lane's variables, then the deployment's."""
+    """What a server gets besides its node's own environment: the lane's variables, then the
+    deployment's."""
     return {**prepared.env, **command.env, "PYTHONUNBUFFERED": "1"}

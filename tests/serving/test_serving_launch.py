@@ -19,7 +19,8 @@ from acceptance.secrets import Redactor
 from acceptance.serving import here, launch
 from acceptance.serving.generation import prove_identity
 from acceptance.serving.here import free_port
-from acceptance.serving.launch import Preparation, prepare, server_env
+from acceptance.serving.launch import Preparation, added_env, prepare
+from acceptance.serving.launcher import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,11 +110,19 @@ def test_variables_left_over_in_a_shell_do_not_reach_the_server(live: Server) ->
     assert {name: given[name] for name in live.command.env} == live.command.env
 
 
-def test_what_the_deployment_says_wins_over_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_deployment_says_wins_over_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SHARED", "callers")
     monkeypatch.setenv("VLLM_LEFT_OVER", "1")
     command = ServerCommand(("vllm", "serve", "m"), {"SHARED": "deployments"}, ())
-    env = server_env(command, Preparation("m", {"SHARED": "lanes", "LANE": "1"}))
+    added = added_env(command, Preparation("m", {"SHARED": "lanes", "LANE": "1"}))
+    assert (added["SHARED"], added["LANE"]) == ("deployments", "1")
+    log = tmp_path / "log"
+    custody = here.take(Part(("/usr/bin/env",), added, log, str(tmp_path)))
+    assert custody.wait_exit(20) == 0
+    custody.end(20)
+    env = dict(line.split("=", 1) for line in log.read_text().splitlines() if "=" in line)
     assert (env["SHARED"], env["LANE"]) == ("deployments", "1")
     assert "VLLM_LEFT_OVER" not in env
 
