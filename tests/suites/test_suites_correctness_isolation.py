@@ -321,7 +321,7 @@ class TestLate:
 
             monkeypatch.setattr(late, "start_server", start)
             http = other.client()
-            monkeypatch.setattr(late.httpx, "Client", lambda **_: http)
+            monkeypatch.setattr(late, "client", lambda *_: http)
             late.test_eager_chooses_as_graphs_do(
                 world.server(**{"ended": ended, **known}),
                 world.deployment,
