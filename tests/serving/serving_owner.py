@@ -7,6 +7,7 @@ grace of an hour.
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import time
@@ -35,4 +36,6 @@ def main(run_dir: Path, stage: str, faults: str, name: str = "rehearsal-tp-ep") 
 
 
 if __name__ == "__main__":
+    # What a shell started in the background has SIGINT ignored, and so would this.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     main(Path(sys.argv[1]), *sys.argv[2:])
