@@ -137,10 +137,10 @@ def _began(results: Results, deployment: str) -> float:
 
 
 def verdict_on(results: Results, deployment: str) -> str:
-    """REJECTED, INCOMPLETE or ACCEPTED, of one deployment of the run; NONE where nothing ran."""
+    """REJECTED, INCOMPLETE or PASSED, of one deployment of the run; NONE where nothing ran."""
     for tally in verdict_of(results).tallies:
         if tally.deployment == deployment:
-            return tally.verdict.value
+            return tally.word
     return "NONE"
 
 
