@@ -6,7 +6,7 @@
 Runs the rehearsal as `./accept rehearse` does, or other deployments, n times, and prints a table of
 their outcomes and of every judgement that was ever short. Runs that are there already are counted
 and not repeated, so a series that was broken off goes on. Exits with 0 when every run was REHEARSED
-or SIMULATED; or, with arguments such as suites/performance, INCOMPLETE for no other reason than that.
+or SIMULATED; or, with arguments such as suites/performance, INCOMPLETE for that reason alone.
 """
 
 from __future__ import annotations
