@@ -133,6 +133,9 @@ def _settled(found: Sequence[Distance], risk: float) -> list[Distance]:
     settled = []
     for one in found:
         likely = chance(one.score, one.freedom, len(found))
+        if likely == 1.0:
+            settled.append(one)
+            continue
         # A fall of more than all there is cannot be: beyond a least of 1 the factor counts.
         fell = not one.absolute and one.least >= 1 and one.value * (1 + one.least) < one.peers
         beyond = likely <= risk and (abs(one.worse) > one.least or fell)
