@@ -152,7 +152,7 @@ def _faults(read: dict[str, Results], new: Sequence[str]) -> list[str]:
 
 def names_of(paths: Sequence[Path]) -> list[str]:
     """A short name for each run: its folder, with more of the path where two are called alike."""
-    folders = [path.resolve() if path.is_dir() else path.resolve().parent for path in paths]
+    folders = [path.resolve().parent if path.is_file() else path.resolve() for path in paths]
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]

@@ -18,7 +18,7 @@ def observations(results: Results, name: str) -> list[Observed]:
     """Every judgement of a run, in order. name: of the run, unique among those it is put beside;
     give the repetitions within one run names of their own."""
     digests = {deployment.name: deployment.digest for deployment in selected(results.records)}
-    common = _identity(results.run)
+    common = identity_of(results.run)
     return [
         Observed(
             run=name,
@@ -36,7 +36,7 @@ def observations(results: Results, name: str) -> list[Observed]:
     ]
 
 
-def _identity(run: RunRecord | None) -> dict[str, str]:
+def identity_of(run: RunRecord | None) -> dict[str, str]:
     """What repetitions share: neither host nor GPUs by UUID, for a fleet is one site."""
     if run is None:
         return {}

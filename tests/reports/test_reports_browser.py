@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from reports_fleet import Ill, host_records, write_host
 from reports_matrix import HOSTILE, SIMULATED, make_run
 from reports_replay import replay, reports_of
 
 from acceptance.judging.comparison import compare
 from reports.comparepage import render_comparison
+from reports.fleet import main as judge_fleet
 from reports.observing import observations
 from reports.reading import read_results
 
@@ -51,8 +53,8 @@ def chromium() -> str:
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """acceptance.html of each kind of run, made by pytest-html and the suite's hooks; and a
-    comparison of two of them."""
+    """acceptance.html of each kind of run, made by pytest-html and the suite's hooks; a
+    comparison of two of them, and a fleet."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("ACCEPTANCE_CHARTS", raising=False)
         return _made(tmp_path_factory.mktemp("browser"))
@@ -78,6 +80,15 @@ def _made(folder: Path) -> dict[str, Path]:
     seen = [observations(results, kind) for kind, results in read.items()]
     page = render_comparison(compare(*seen), read, 1, ["made up"])
     made["comparison"].write_text(page, encoding="utf-8")
+    made["fleet"] = folder / "fleet.html"
+    ills = {"n3": Ill(slow="balanced"), "n5": Ill(dead=True), HOSTILE: Ill(jitter=True)}
+    names = [*(f"n{number}" for number in range(8)), HOSTILE]
+    hosts = [
+        write_host(folder / f"host-{number}", host_records(name, ill=ills.get(name, Ill())))
+        for number, name in enumerate(names)
+    ]
+    (hosts[3] / "acceptance.html").write_text("its own", encoding="utf-8")
+    judge_fleet([*map(str, hosts), "--html", str(made["fleet"])])
     return made
 
 
@@ -122,7 +133,7 @@ def opened(browser: Browser, path: Path, **context: Any) -> Iterator[Seen]:
     made.close()
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "comparison"])
+@pytest.mark.parametrize("kind", [*KINDS, "comparison", "fleet"])
 def test_opens_without_error_or_request(browser, reports, kind):
     with opened(browser, reports[kind]) as seen:
         seen.page.mouse.wheel(0, 20_000)
@@ -244,7 +255,13 @@ def test_prints(browser, reports, kind):
 
 @pytest.mark.parametrize(
     ("kind", "scheme"),
-    [("failing", "dark"), ("invalid", "light"), ("simulated", "light"), ("comparison", "dark")],
+    [
+        ("failing", "dark"),
+        ("invalid", "light"),
+        ("simulated", "light"),
+        ("comparison", "dark"),
+        ("fleet", "light"),
+    ],
 )
 def test_axe_finds_nothing_serious(browser, reports, kind, scheme):
     axe = pytest.importorskip(
