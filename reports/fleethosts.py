@@ -46,9 +46,8 @@ def host_of(results: Results, limits: Thresholds) -> Host:
         "suite": f"{record.suite_version} {record.suite_commit}".strip(),
         "vllm": seen.pop("vllm"),
         "tier": record.tier,
-        "deployments": ", ".join(sorted(deployment.name for deployment in deployments)),
+        "deployments": ", ".join(sorted(f"{one.name} {one.digest[:12]}" for one in deployments)),
     }
-    identity |= {f"digest of {one.name}": one.digest for one in deployments}
     return Host(
         name=record.host,
         verdict=verdict_of(results),

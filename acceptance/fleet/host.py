@@ -19,9 +19,9 @@ class Host:
     """One host and its one run.
 
     name: unique in the fleet. verdict: of its run alone; None where there is no record.
-    identity: what has to be the same on like hosts, such as vLLM's version and each deployment's
-    digest. beside: what may differ and is told, such as the driver. torn: why its record is not
-    whole; empty for one that reached its end.
+    identity: what has to be the same on like hosts, such as vLLM's version and the deployments
+    with their digests. beside: what may differ and is told, such as the driver. torn: why its
+    record is not whole; empty for one that reached its end.
     """
 
     name: str
@@ -52,7 +52,7 @@ def unlike(hosts: Sequence[Host]) -> dict[str, list[str]]:
                 reasons[host.name].append(f"{fact}: no majority of hosts agrees: {told}")
             elif mine != value:
                 reasons[host.name].append(
-                    f"{fact} is {mine or 'none'}, that of the fleet is {value or 'none'}"
+                    f"{fact}: {mine or 'none'}, and {value or 'none'} in the fleet"
                 )
     return reasons
 

@@ -101,7 +101,7 @@ def test_a_host_of_another_vllm_is_not_of_this_fleet():
     fleet = judge_fleet([*like(5), odd], LIMITS)
     left = standing(fleet, "odd")
     assert (left.word, left.compared) == ("INCOMPLETE", False)
-    assert left.short == ("vllm is 0.33.0, that of the fleet is 0.32.0",)
+    assert left.short == ("vllm: 0.33.0, and 0.32.0 in the fleet",)
 
 
 def test_two_halves_are_no_fleet():

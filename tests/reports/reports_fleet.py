@@ -54,7 +54,13 @@ WELL = Ill()
 
 
 def host_records(
-    host: str, *, fleet: int = 0, ill: Ill = WELL, lane: Lane = Lane.FULL, vllm: str = "0.32.0"
+    host: str,
+    *,
+    fleet: int = 0,
+    ill: Ill = WELL,
+    lane: Lane = Lane.FULL,
+    vllm: str = "0.32.0",
+    digest: str = "abc",
 ) -> tuple[AnyRecord, ...]:
     """The record of one host. fleet: seed of what all its hosts share."""
     rng = random.Random(f"{fleet}/{host}")
@@ -65,7 +71,7 @@ def host_records(
         host=host,
         vllm=vllm,
         gpus=(GpuIdentity(name="NVIDIA H200"),) * GPUS,
-        deployments=(SelectedDeployment(name=NAME, digest="abc", lane=lane),),
+        deployments=(SelectedDeployment(name=NAME, digest=digest, lane=lane),),
         tier="gate",
     )
     records: list[AnyRecord] = [run]

@@ -134,10 +134,20 @@ def test_a_run_that_is_not_there_is_an_incomplete_host(small, tmp_path, capsys):
     assert "INCOMPLETE: 6 hosts, 1 incomplete" in told
 
 
-def test_another_vllm_is_no_like_host(small, tmp_path, capsys):
-    odd = write_host(tmp_path / "odd", host_records("odd", vllm="0.33.0"))
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"vllm": "0.33.0"}, "vllm: 0.33.0, and 0.32.0 in the fleet"),
+        ({"digest": "xyz"}, "8xh200-tp-ep xyz, and fp8-8xh200-tp-ep abc in the fleet"),
+    ],
+)
+def test_what_was_served_otherwise_is_no_like_host(small, tmp_path, capsys, other, told):
+    odd = write_host(tmp_path / "odd", host_records("odd", ill=Ill(slow="balanced"), **other))
     assert main([*map(str, small()), str(odd)]) == 1
-    assert "vllm is 0.33.0, that of the fleet is 0.32.0" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert told in said
+    assert said.endswith("INCOMPLETE: 6 hosts, 1 incomplete")
+    assert "stands out" not in said
 
 
 def test_hosts_of_one_name_are_told_apart(small, tmp_path):
