@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from acceptance.fleet.thresholds import SPEED
 from acceptance.judging.bounds import NO_INSTRUMENT
+from acceptance.judging.observed import DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from acceptance.judging.observed import Observed
 
 GIB = 1 << 30
-_DEVICES = ("gpu", "engine", "rank")  # in the evidence of values that there are several of
 
 
 @dataclass(frozen=True, order=True)
@@ -98,7 +98,7 @@ def _device(one: Observed) -> str:
     evidence = one.judgement.measurement.evidence
     named = [
         str(value) if name == "gpu" else f"{name} {value}"
-        for name in _DEVICES
+        for name in DEVICES
         if (value := evidence.get(name)) is not None
     ]
     return named[0] if named else ""

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+DEVICES = ("gpu", "engine", "rank")  # in the evidence of values that there are several of
+
+
 class Observed(Frozen):
     """run: a name for the run, unique. deployment: empty for what concerns the run as a whole.
     identity: what has to agree for runs to be repetitions of one another, such as the deployment's
@@ -67,17 +70,26 @@ class Observed(Frozen):
         return batch if isinstance(batch, int) and not isinstance(batch, bool) else None
 
     @property
-    def key(self) -> tuple[str, str, str, str, int]:
+    def device(self) -> str:
+        """Which of a run's GPUs, engines or ranks has the value, as `GPU 3`; empty where there is
+        but one value. Without what differs from host to host, such as a UUID."""
+        evidence = self.judgement.measurement.evidence
+        named = (f"{name} {evidence[name]}" for name in DEVICES if evidence.get(name) is not None)
+        return next(named, "").removeprefix("gpu ").partition(" (")[0]
+
+    @property
+    def key(self) -> tuple[str, str, str, str, int, str]:
         """The same in every run for the same thing observed."""
         profile = str(self.conditions.get("profile", ""))
         cell = f"{profile}|{self.check}"
-        return self.deployment, cell, self.metric, self.workload, self.batch or 0
+        return self.deployment, cell, self.metric, self.workload, self.batch or 0, self.device
 
     @property
     def where(self) -> str:
-        """For people: deployment, cell or check, metric."""
+        """For people: deployment, cell or check, metric, device."""
         cell = f"{self.workload}-b{self.batch}" if self.workload else self.check
-        return " ".join(part for part in (self.deployment or "run", cell, self.metric) if part)
+        parts = (self.deployment or "run", cell, self.metric, self.device)
+        return " ".join(part for part in parts if part)
 
 
 def last_attempts(observed: Iterable[Observed]) -> list[Observed]:

@@ -20,8 +20,9 @@ BAD = (Broken(rule="cached", evidence="prefix cache hits"),)
 
 def saw(metric: str, value: object, run: str = "a", **more) -> Observed:
     broken, limit = more.pop("broken", ()), more.pop("limit", None)
+    evidence = more.pop("evidence", {})
     judgement = judge(
-        Measurement(name=metric, value=value, broken=broken),
+        Measurement(name=metric, value=value, broken=broken, evidence=evidence),
         limit,
         required=more.pop("required", True),
     )
@@ -60,6 +61,21 @@ def test_direction_and_tolerance_of_each_metric(metric, factor, change):
     assert line.change is change
     assert line.ratio == pytest.approx(factor)
     assert (line.before, line.after) == (100.0, pytest.approx(100.0 * factor))
+
+
+def test_each_gpu_is_compared_with_itself():
+    """By its number: the UUID is another on another host. Only the last was looked at once."""
+
+    def gpus(run: str, host: str, *free: float) -> list[Observed]:
+        named = ({"gpu": f"GPU {n} (NVIDIA H200, GPU-{host}{n})"} for n in range(len(free)))
+        return [
+            saw("kv_cache_size_tokens", value, run, evidence=evidence)
+            for value, evidence in zip(free, named, strict=True)
+        ]
+
+    lines = compare(gpus("a", "x", 100, 100, 100), gpus("b", "y", 100, 80, 100)).lines
+    assert [line.change for line in lines] == [Change.REGRESSED, Change.SAME, Change.SAME]
+    assert lines[0].where.endswith("kv_cache_size_tokens GPU 1")
 
 
 def test_what_is_not_required_is_shown_and_never_a_regression():
