@@ -58,10 +58,13 @@ def care(tmp_path: Path) -> Iterator[Callable[..., tuple[RemoteCare, NoRay]]]:
         made.append(RemoteCare(ray, Handle(agent), agent.about(0), asked, "node 1 is here"))
         return made[-1], ray
 
+    before = psutil.Process().children()
     yield taking
     for one in made:
         one.end(0.1)
     kill(marked(str(tmp_path)))
+    # Wardens of an agent that was played lost: its process is this one, which does not end.
+    kill([child for child in psutil.Process().children() if child not in before])
 
 
 def until(true: Callable[[], object], seconds: float = 20.0) -> bool:

@@ -56,6 +56,8 @@ class World:
             "SPT_NOENV": "1",  # or workers of xdist lose TAG when they rename themselves
             "SURVIVAL_CLOCK": clock,
         }
+        if room:  # Python 3.11 takes the part of a compiled module that had room for the whole
+            env["PYTHONDONTWRITEBYTECODE"] = "1"
         return Running(self, run_dir, temp, site.words(*words), env, terminal, room)
 
     def new(self) -> Path:
