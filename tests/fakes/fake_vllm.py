@@ -11,6 +11,7 @@ FAKE_VLLM holds words, with commas, each of which breaks one thing:
     serving   die-while-serving hang-while-serving exit-while-serving: from the first request after
               the one for each engine that a start asks for
     ending    ignores-sigterm clients-hang leaves-orphan forgets-environment
+              drops-handlers: before it has ended, as an event loop does that is closed
     nodes     headless-dies-in-load: on every node but the head; never-meets: they start alone
 
 Over several nodes the head waits for the others at the address that all are told, as vLLM's does.
@@ -254,6 +255,9 @@ def serve(given: argparse.Namespace, listener: socket.socket, engines: list[int]
     while api.running and (time.monotonic() < limit or "clients-hang" in FAULTS):
         time.sleep(0.02)
     end_engines(engines)
+    if "drops-handlers" in FAULTS:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(0.5)
     plain("INFO:     Application shutdown complete.")
     os._exit(0)
 

@@ -65,6 +65,14 @@ def test_requests_in_flight_are_finished(serving: Callable[..., Server]) -> None
     assert watcher.alive == [True]
 
 
+def test_a_server_that_ends_is_not_told_twice(serving: Callable[..., Server]) -> None:
+    """Its clients have heard, and a second SIGTERM would find no handler any more."""
+    server = serving("drops-handlers", deployment=fake_deployment(shutdown_timeout=5))
+    ended = end_in_flight(server, streams=1, plain=1)
+    assert (ended.code, ended.survivors) == (0, ())
+    assert all(client.whole for client in ended.clients)
+
+
 def test_clients_that_hang_have_heard_nothing(
     serving: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:

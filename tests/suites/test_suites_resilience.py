@@ -244,7 +244,11 @@ def test_what_real_clients_hear_is_what_is_judged(
     )
     with serving(answers=answers) as (url, told):
         custody = SimpleNamespace(
-            signal=lambda _: told.set(), end=lambda _: Ended(0, 0.1, ()), exited=False, lost=False
+            signal=lambda _: told.set(),
+            wait_exit=lambda _: 0,
+            end=lambda _: Ended(0, 0.1, ()),
+            exited=False,
+            lost=False,
         )
         again = world.server(base_url=url, custody=custody)
         monkeypatch.setattr(shutdown, "start_server", lambda *_, **__: again)
