@@ -101,8 +101,6 @@ def end_in_flight(server: Server, streams: int = 2, plain: int = 2) -> Shutdown:
         thread.join(max(0.1, budget - clock.since()))
     # As they are now: killing what is left of the server lets go of clients that it left hanging.
     heard = tuple(replace(client) for client in clients)
-    # Nobody else asks again: a second SIGTERM would kill a server that has put its handlers away.
-    custody.wait_exit(max(0.1, budget - clock.since()))
     server.ended = custody.end(max(0.1, budget - clock.since()))
     _must_be_seen(server)
     return Shutdown(clock.since(), server.ended.code, server.ended.survivors, heard)

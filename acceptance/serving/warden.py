@@ -78,6 +78,7 @@ class Warden:
         self.mark = str(order["mark"])
         self.lifeline = lifeline
         self.code: int | None = None
+        self._told = False  # the server has had SIGTERM
         self._log = Path(order["log"])
         self._secret = str(order.get("secret", "")).encode()
         with self._log.open("ab") as log:
@@ -125,19 +126,21 @@ class Warden:
     def signal(self, number: int) -> None:
         """A signal to the API server alone, as an operator or an orchestrator sends it."""
         if self.code is None:
+            self._told |= number == signal.SIGTERM
             os.kill(self.server.pid, number)
 
     def end(self, grace: float) -> None:
         """SIGTERM to the server, grace seconds for the tree to go, then SIGKILL to the rest.
 
-        A server that is gone already ends nobody: then its orphans get the SIGTERM. With the
-        lifeline cut, meanwhile or before, the grace is no longer than an orphan's.
+        A server that was told before is not told again: a second SIGTERM kills one that has put
+        its handlers away. One that is gone already ends nobody: then its orphans get the SIGTERM.
+        With the lifeline cut, meanwhile or before, the grace is no longer than an orphan's.
         """
         began = time.monotonic()
-        if self.code is None:
-            self.signal(signal.SIGTERM)
-        else:
+        if self.code is not None:
             terminate(self._tree())
+        elif not self._told:
+            self.signal(signal.SIGTERM)
         self._wait(began + grace)
         late = [process.pid for process in self._tree()]
         limit = time.monotonic() + KILL_WAIT

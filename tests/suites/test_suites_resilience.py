@@ -245,7 +245,6 @@ def test_what_real_clients_hear_is_what_is_judged(
     with serving(answers=answers) as (url, told):
         custody = SimpleNamespace(
             signal=lambda _: told.set(),
-            wait_exit=lambda _: 0,
             end=lambda _: Ended(0, 0.1, ()),
             exited=False,
             lost=False,
