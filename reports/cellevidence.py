@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from acceptance.load.counters import (
     CACHE_HITS,
-    GENERATED,
     SERVER_ITL,
     SERVER_TTFT,
     SUCCEEDED,
     Counters,
     growth,
 )
+from acceptance.serving.metrics import GENERATED
 from reports.text import duration
 
 if TYPE_CHECKING:

@@ -150,9 +150,14 @@ def _faults(read: dict[str, Results], new: Sequence[str]) -> list[str]:
     return lines
 
 
+def folder_of(run: Path) -> Path:
+    """Of a run that was given as its folder or as a file in it."""
+    return run.resolve().parent if run.is_file() else run.resolve()
+
+
 def names_of(paths: Sequence[Path]) -> list[str]:
     """A short name for each run: its folder, with more of the path where two are called alike."""
-    folders = [path.resolve().parent if path.is_file() else path.resolve() for path in paths]
+    folders = list(map(folder_of, paths))
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]

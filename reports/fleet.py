@@ -21,6 +21,7 @@ from acceptance.deployments.schema import Lane
 from acceptance.fleet.fleet import judge_fleet
 from acceptance.fleet.thresholds import thresholds
 from acceptance.judging.verdict import Verdict
+from reports.compare import folder_of
 from reports.fleethosts import hosts_of
 from reports.fleetrows import EVIDENCE, evidence, headline, off, reasons, state
 from reports.text import LANES, visible
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _refused(runs: Sequence[Path], html: Path | None) -> str:
     """What is wrong with the arguments; empty when nothing is."""
-    folders = [run.resolve().parent if run.is_file() else run.resolve() for run in runs]
+    folders = list(map(folder_of, runs))
     there = [folder for folder, run in zip(folders, runs, strict=True) if run.exists()]
     if twice := next((folder for folder in there if there.count(folder) > 1), None):
         return f"{twice} is named twice: one run is one host"

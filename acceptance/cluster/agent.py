@@ -11,7 +11,6 @@ import os
 import platform
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from acceptance.serving.here import interface_of, take
+from acceptance.serving.here import free_ports, interface_of, take
 from acceptance.serving.launcher import Ended
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ class Agent:
             interface=interface_of(self._address),
             host=platform.node(),
             boot=boot_id(),
-            ports=free_ports(ports),
+            ports=free_ports(ports, ""),
             time=time.time(),
         )
 
@@ -148,18 +147,6 @@ class Agent:
             self._custody.end(GRACE)
         self.close()
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def free_ports(count: int) -> tuple[int, ...]:
-    """TCP ports that nobody listens on, on any address of this host."""
-    listeners = [socket.socket() for _ in range(count)]
-    try:
-        for listener in listeners:
-            listener.bind(("", 0))
-        return tuple(int(listener.getsockname()[1]) for listener in listeners)
-    finally:
-        for listener in listeners:
-            listener.close()
 
 
 def boot_id() -> str:

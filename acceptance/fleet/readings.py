@@ -6,16 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from acceptance.fleet.thresholds import SPEED
+from acceptance.gpus.kv import GIB
 from acceptance.judging.bounds import NO_INSTRUMENT
-from acceptance.judging.observed import DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from acceptance.fleet.thresholds import Rule
     from acceptance.judging.observed import Observed
-
-GIB = 1 << 30
 
 
 @dataclass(frozen=True, order=True)
@@ -48,7 +46,7 @@ def readings(observed: Iterable[Observed], rules: Sequence[Rule]) -> dict[Place,
     the lane is no instrument for them. What was invalid, or is no number, is not there."""
     last: dict[tuple[Place, str], Observed] = {}
     for one in observed:
-        key = _place(one), _device(one)
+        key = _place(one), one.holder
         if key not in last or one.attempt >= last[key].attempt:
             last[key] = one
     told: dict[Place, list[Reading]] = {}
@@ -92,16 +90,6 @@ def _place(one: Observed) -> Place:
         workload=one.workload,
         metric=one.metric,
     )
-
-
-def _device(one: Observed) -> str:
-    evidence = one.judgement.measurement.evidence
-    named = [
-        str(value) if name == "gpu" else f"{name} {value}"
-        for name in DEVICES
-        if (value := evidence.get(name)) is not None
-    ]
-    return named[0] if named else ""
 
 
 def _growth(one: Observed) -> float | None:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
 
+from acceptance.gpus.kv import GIB
 from acceptance.gpus.lease import IDLE_TAKEN, IDLE_TAKEN_WITH_RESERVE
 from acceptance.gpus.others import others
 from acceptance.gpus.probe import Observed, Unobservable
-from acceptance.gpus.whose import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

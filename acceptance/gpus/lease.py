@@ -12,9 +12,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from acceptance.gpus.kv import GIB
 from acceptance.gpus.lock import Holder, LeaseRefused, LockFile, lock_directory
 from acceptance.gpus.probe import Gpu, Probe, Unobservable
-from acceptance.gpus.whose import GIB, described
+from acceptance.gpus.whose import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

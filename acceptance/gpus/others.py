@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from acceptance.gpus.kv import GIB
 from acceptance.gpus.lease import IDLE_TAKEN_WITH_RESERVE
 from acceptance.gpus.probe import ComputeProcess, Observed, Unobservable
-from acceptance.gpus.whose import GIB, Whose
+from acceptance.gpus.whose import Whose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

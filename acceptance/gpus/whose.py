@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from acceptance.gpus.kv import GIB
+
 if TYPE_CHECKING:
     from acceptance.gpus.probe import ComputeProcess
 
-GIB = 1 << 30
 _HOST_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of Linux
 
 

@@ -70,12 +70,17 @@ class Observed(Frozen):
         return batch if isinstance(batch, int) and not isinstance(batch, bool) else None
 
     @property
-    def device(self) -> str:
-        """Which of a run's GPUs, engines or ranks has the value, as `GPU 3`; empty where there is
-        but one value. Without what differs from host to host, such as a UUID."""
+    def holder(self) -> str:
+        """Which of a run's GPUs, engines or ranks has the value, as it is called there: `GPU 3
+        (NVIDIA H200, GPU-...)`; empty where there is but one value."""
         evidence = self.judgement.measurement.evidence
         named = (f"{name} {evidence[name]}" for name in DEVICES if evidence.get(name) is not None)
-        return next(named, "").removeprefix("gpu ").partition(" (")[0]
+        return next(named, "").removeprefix("gpu ")
+
+    @property
+    def device(self) -> str:
+        """The same without what differs from host to host, such as a UUID: `GPU 3`."""
+        return self.holder.partition(" (")[0]
 
     @property
     def key(self) -> tuple[str, str, str, str, int, str]:

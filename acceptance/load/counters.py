@@ -9,12 +9,11 @@ from pydantic import Field
 
 from acceptance.errors import ObservationError
 from acceptance.judging.judgement import Frozen
-from acceptance.serving.metrics import scrape
+from acceptance.serving.metrics import GENERATED, scrape
 
 if TYPE_CHECKING:
     from acceptance.load.target import Target
 
-GENERATED = "vllm:generation_tokens_total"
 SUCCEEDED = "vllm:request_success_total"
 CACHE_HITS = "vllm:prefix_cache_hits_total"
 PREEMPTED = "vllm:num_preemptions_total"

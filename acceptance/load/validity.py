@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from acceptance.judging.judgement import Broken
-from acceptance.load.counters import CACHE_HITS, GENERATED, NEEDED, SUCCEEDED
+from acceptance.load.counters import CACHE_HITS, NEEDED, SUCCEEDED
 from acceptance.load.honesty import beyond_physics, client_saturated, server_histograms
 from acceptance.serving.log import read_lines
+from acceptance.serving.metrics import GENERATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable

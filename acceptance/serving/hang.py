@@ -15,13 +15,12 @@ import httpx
 
 from acceptance.errors import ObservationError, ServerError
 from acceptance.serving.generation import generate
-from acceptance.serving.metrics import scrape
+from acceptance.serving.metrics import GENERATED, scrape
 from acceptance.serving.readiness import SETTLE, failure
 
 if TYPE_CHECKING:
     from acceptance.serving.server import Server
 
-GENERATED = "vllm:generation_tokens_total"
 IN_WORDS = re.compile(r"timed out|time-?out", re.IGNORECASE)  # httpx.ReadTimeout, and told of it
 
 

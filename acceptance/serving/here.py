@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import psutil
@@ -51,9 +52,7 @@ class NodesHere:
                 hint="docs/cluster.md says what can be judged over several hosts",
             )
         node = Node(LOOPBACK, interface_of(LOOPBACK))
-        port = meeting = free_port()
-        while meeting == port:
-            meeting = free_port()
+        port, meeting = free_ports(2)
         return Site((node,) * nodes, port=port, meeting=meeting)
 
     def start(self, parts: Sequence[Part]) -> Care:
@@ -90,9 +89,16 @@ def inherited() -> dict[str, str]:
 
 def free_port() -> int:
     """A TCP port on loopback that is free now; whoever answers it must still prove the key."""
-    with socket.socket() as listener:
-        listener.bind((LOOPBACK, 0))
-        return int(listener.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(count: int, address: str = LOOPBACK) -> tuple[int, ...]:
+    """So many different TCP ports that nobody listens on now. address: "" for any of this host."""
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind((address, 0))
+        return tuple(int(listener.getsockname()[1]) for listener in listeners)
 
 
 def interface_of(address: str) -> str:

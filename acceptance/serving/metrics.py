@@ -11,6 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from acceptance.errors import ObservationError
 from acceptance.serving.client import client
 
+GENERATED = "vllm:generation_tokens_total"
+
 
 class Endpoint(Protocol):
     """Anything with an address and a key."""

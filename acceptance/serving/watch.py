@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from acceptance.errors import ObservationError, ServerError
 from acceptance.serving.generation import generate
 from acceptance.serving.log import LogTail
-from acceptance.serving.metrics import Metrics, scrape
+from acceptance.serving.metrics import GENERATED, Metrics, scrape
 from acceptance.serving.readiness import SETTLE, failure
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ FATAL = re.compile(
 )
 PERIOD = 0.5
 METRICS_PERIOD = 5.0
-PROGRESS = ("vllm:generation_tokens_total", "vllm:prompt_tokens_total")
+PROGRESS = (GENERATED, "vllm:prompt_tokens_total")
 WORK = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 
 

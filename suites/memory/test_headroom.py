@@ -111,7 +111,7 @@ def test_memory_does_not_grow(deployment: Deployment, loaded: GpuWatch, judge: J
     measured = []
     for name, since in spans.items():
         span = Span(since, now)
-        shared = _shared(loaded, span)
+        shared = loaded.shared(span)
         measured += [
             _gib(name, grown, loaded.names[uuid], span, shared)
             for uuid, grown in growth(telemetry, since, now).items()
@@ -131,7 +131,7 @@ def test_ranks_have_equal_headroom(
         not_applicable("one GPU has nothing to be compared with")
     span = Span(after_load.began, time.time())
     found = headrooms(after_load.telemetry(), span, None)
-    shared = _shared(after_load, span)
+    shared = after_load.shared(span)
     judge(_gib("headroom_imbalance_gib", imbalance(found), "", span, shared))
 
 
@@ -174,7 +174,7 @@ def _judge(
     """Headroom in GiB and as a share gate; the overrun of the plan is shown beside them."""
     found = headrooms(watch.telemetry(), span, _utilisation(server, deployment))
     window = Window(start=span.start, end=span.end)
-    shared = _shared(watch, span)
+    shared = watch.shared(span)
     gating, shown = [], []
     for uuid, room in found.items():
         gpu = {"gpu": watch.names[uuid]}
@@ -216,12 +216,6 @@ def _judge(
                 source=f"{deployment.name}: memory.headroom_floor_gib",
             )
         judge(measurement, limit=declared, phase=phase)
-
-
-def _shared(watch: GpuWatch, span: Span) -> tuple[Broken, ...]:
-    """The rule that is broken when somebody else was on any of the GPUs then."""
-    strange = watch.others(span)
-    return (Broken(rule="gpu-shared", evidence=f"host: {strange}"),) if strange else ()
 
 
 def _gib(

@@ -15,7 +15,7 @@ from acceptance.gpus.health import BEFORE, DURING, happened, returned
 from acceptance.gpus.kv import GIB
 from acceptance.gpus.probe import Unobservable
 from acceptance.gpus.telemetry import Span
-from acceptance.judging.judgement import Broken, Kind, Limit, Measurement
+from acceptance.judging.judgement import Kind, Limit, Measurement
 from acceptance.serving.shutdown import end_idle
 from fixtures.judging import not_applicable, unobservable
 
@@ -97,8 +97,7 @@ def test_memory_comes_back(
         end_idle(server)
     began = time.time()
     answers = returned(after_end.probe, after_end.taken, timeout=BACK_WITHIN)
-    strange = after_end.others(Span(began, time.time()), certain=True)
-    shared = (Broken(rule="gpu-shared", evidence=f"host: {strange}"),) if strange else ()
+    shared = after_end.shared(Span(began, time.time()), certain=True)
     source = f"{__name__}: within {BACK_WITHIN:g} s"
     for uuid, answer in answers.items():
         seconds, kept = (None, None) if isinstance(answer, Unobservable) else answer

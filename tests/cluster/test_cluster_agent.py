@@ -15,10 +15,11 @@ import pytest
 from cluster_world import ROOT, Handle, NoRay
 
 from acceptance.cluster import remote
-from acceptance.cluster.agent import Agent, boot_id, free_ports
+from acceptance.cluster.agent import Agent, boot_id
 from acceptance.cluster.connect import connect
 from acceptance.cluster.remote import RemoteCare
 from acceptance.errors import InputError, ServerError
+from acceptance.serving.here import free_ports
 from acceptance.serving.launcher import Part
 from acceptance.serving.processes import MARK, kill, marked
 from acceptance.serving.together import Together
@@ -33,6 +34,7 @@ AGENT = """
 import sys
 from pathlib import Path
 from acceptance.cluster.agent import Agent
+from acceptance.serving.here import free_ports
 from acceptance.serving.launcher import Part
 agent = Agent("127.0.0.1")
 argv = (sys.executable, "-c", sys.argv[2])

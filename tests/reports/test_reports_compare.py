@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from reports_command import called
 from reports_runs import NAME, SPEEDS, record_run
 
 from reports.compare import main, markdown
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -101,14 +95,6 @@ def test_runs_of_one_name_are_told_apart(record, capsys):
 
 
 def test_command_line(record):
-    words = [sys.executable, "-m", "reports.compare", str(record("a")), str(record("b"))]
-    done = subprocess.run(
-        words,
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": "60"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = called("reports.compare", record("a"), record("b"))
     assert done.returncode == 0, done.stderr
     assert "tpot_mean_ms" in done.stdout

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from reports_command import called
 from reports_fleet import Ill, host_records, write_host
 
 from acceptance.deployments.schema import Lane
@@ -18,7 +15,6 @@ from reports.fleet import main
 from reports.fleethosts import host_of, hosts_of
 from reports.reading import Results
 
-ROOT = Path(__file__).parents[2]
 LIMITS = thresholds()
 SICK = {
     "node-07": Ill(slow="decode-heavy"),
@@ -178,13 +174,6 @@ def test_foreign_text_is_harmless(small, tmp_path, capsys):
 
 
 def test_command_line(small):
-    done = subprocess.run(
-        [sys.executable, "-m", "reports.fleet", *map(str, small())],
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": "60"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = called("reports.fleet", *small())
     assert done.returncode == 0, done.stderr
     assert "ACCEPTED" in done.stdout

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from acceptance.gpus.events import GpuEvent
+    from acceptance.judging.judgement import Broken
 
 A, B = "GPU-a", "GPU-b"
 STRANGER = [1, 10 * GIB, "foreign", "pid 1 (python of somebody, 10.0 GiB)"]
@@ -59,6 +60,10 @@ class Gpus:
     def others(self, span: Span, *, certain: bool = False) -> str:
         """As the real one."""
         return GpuWatch.others(cast("GpuWatch", self), span, certain=certain)
+
+    def shared(self, span: Span, *, certain: bool = False) -> tuple[Broken, ...]:
+        """As the real one."""
+        return GpuWatch.shared(cast("GpuWatch", self), span, certain=certain)
 
     def telemetry(self) -> Telemetry:
         told = [
