@@ -105,11 +105,14 @@ def judge_fleet(hosts: Sequence[Host], limits: Thresholds) -> Fleet:
     elif not asked.distances:
         short.append("no value was recorded by which hosts can be held against one another")
     names = {host.name for host in alike}
+    of_host: dict[str, list[Distance]] = {}
+    for one in asked.distances:
+        of_host.setdefault(one.host, []).append(one)
     standings = [
         _standing(
             host,
             (*host.torn, *odd[host.name], *missing.get(host.name, ())),
-            [one for one in asked.distances if one.host == host.name],
+            of_host.get(host.name, []),
             host.name in names,
         )
         for host in hosts

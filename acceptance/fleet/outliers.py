@@ -101,8 +101,8 @@ def _distances(place: Place, rule: Rule, series: _Series, cells: int) -> list[Di
     """Of every host that has the value."""
     values = [value for value, _, _ in series.values()]
     found = []
-    for number, (host, (value, unit, device)) in enumerate(series.items()):
-        peers = peers_of(values, number, rule.spread, share=not rule.absolute)
+    every = peers_of(values, rule.spread, share=not rule.absolute)
+    for (host, (value, unit, device)), peers in zip(series.items(), every, strict=True):
         if peers is None:
             continue
         sign = -1.0 if rule.higher else 1.0

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import random
+import statistics
+
 import pytest
 from fleet_hosts import CELLS, host, hosts, place
 
 from acceptance.fleet.outliers import ask
-from acceptance.fleet.robust import chance, peers_of
+from acceptance.fleet.robust import MEDIAN_VARIANCE, TO_SIGMA, chance, peers_of
 from acceptance.fleet.thresholds import Trait, thresholds
 
 LIMITS = thresholds()
@@ -17,30 +21,50 @@ def named(fleet):
 
 
 def test_a_host_is_not_its_own_peer():
-    peers = peers_of([10.0, 10.0, 11.0, 40.0], 3, 0.01, share=True)
+    peers = peers_of([10.0, 10.0, 11.0, 40.0], 0.01, share=True)[3]
     assert peers.center == 10.0
     assert peers.score(40.0) > 200
 
 
 def test_the_spread_of_equal_peers_is_the_known_one():
-    peers = peers_of([10.0] * 9, 0, 0.01, share=True)
+    peers = peers_of([10.0] * 9, 0.01, share=True)[0]
     assert 0.1 < peers.spread < 0.12  # 1 % of 10, and a little for the median of eight
-    assert peers_of([10.0] * 9, 0, 0.5, share=False).spread > 0.5
+    assert peers_of([10.0] * 9, 0.5, share=False)[0].spread > 0.5
 
 
 def test_a_measured_spread_counts_where_it_is_larger():
     wide = [8.0, 9.0, 10.0, 11.0, 12.0, 10.0]
-    assert peers_of(wide, 5, 0.01, share=True).spread == pytest.approx(1.4826 * 1.146, rel=0.01)
+    assert peers_of(wide, 0.01, share=True)[5].spread == pytest.approx(1.4826 * 1.146, rel=0.01)
 
 
 def test_fewer_than_half_of_the_peers_cannot_carry_the_center_away():
-    assert peers_of([10.0] * 7 + [90.0] * 5, 0, 0.01, share=True).center == 10.0
+    assert peers_of([10.0] * 7 + [90.0] * 5, 0.01, share=True)[0].center == 10.0
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_one_sort_gives_what_the_plain_definition_gives(share):
+    """Medians without each value, exactly; of few values and of values that are equal too."""
+    drawn = random.Random(8)
+    for count in range(2, 120):
+        values = [
+            float(drawn.choice((drawn.gauss(1, 1), drawn.randrange(-3, 4)))) for _ in range(count)
+        ]
+        for number, peers in enumerate(peers_of(values, 0.01, share=share)):
+            others = [*values[:number], *values[number + 1 :]]
+            center = statistics.median(others)
+            if share and center == 0:
+                assert peers is None
+                continue
+            mad = statistics.median(abs(value - center) for value in others)
+            sigma = max(TO_SIGMA * mad, 0.01 * (abs(center) if share else 1.0))
+            assert peers.center == center
+            assert peers.spread == sigma * math.sqrt(1 + MEDIAN_VARIANCE / len(others))
 
 
 def test_shares_of_nothing_are_not_asked():
-    assert peers_of([1.0, 0.0, 0.0, 0.0], 0, 0.1, share=True) is None
-    assert peers_of([1.0, 0.0, 0.0, 0.0], 0, 0.1, share=False) is not None
-    assert peers_of([1.0], 0, 0.1, share=False) is None
+    assert peers_of([1.0, 0.0, 0.0, 0.0], 0.1, share=True)[0] is None
+    assert peers_of([1.0, 0.0, 0.0, 0.0], 0.1, share=False)[0] is not None
+    assert peers_of([1.0], 0.1, share=False)[0] is None
 
 
 def test_more_questions_ask_for_more():
