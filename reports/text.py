@@ -15,7 +15,7 @@ _ODD = re.compile(r"[^\x20-\x7e\n\t]")
 
 LANES = {
     Lane.FULL: "full: the real model on the GPUs it is accepted for",
-    Lane.SLICE: "slice: one GPU, few layers, dummy weights; says nothing of the whole model",
+    Lane.SLICE: "slice: one GPU, few layers or a tiny model; says nothing of the whole model",
     Lane.REHEARSAL: "rehearsal: real vLLM on CPU with a tiny checkpoint; no deployment "
     "was accepted",
     Lane.SIMULATED: "simulated: a server that only imitates one; no deployment was accepted",

@@ -36,7 +36,7 @@ SAYS = {
 }
 HELD_SAYS = {
     Lane.FULL: "Every required check of every selected deployment held its limit.",
-    Lane.SLICE: "Every required check held its limit on one GPU with few layers and dummy weights.",
+    Lane.SLICE: "Every required check held its limit on one GPU, with few layers or a tiny model.",
     Lane.REHEARSAL: "Every required check held its limit on a CPU with a tiny checkpoint.",
     Lane.SIMULATED: "Every required check held its limit against a simulated server.",
 }

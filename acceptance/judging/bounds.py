@@ -22,7 +22,8 @@ NO_INSTRUMENT = (Lane.REHEARSAL,)  # another model on a CPU
 def roofline_of(deployment: Deployment, *, layers: int | None = None) -> Roofline | None:
     """The roofline of a deployment; None where there is none: on a CPU, on hardware that is not
     known, with pipeline parallelism (its stages work on other batches at once, which is not
-    modelled), or for a slice whose number of layers is neither given nor the suite's own.
+    modelled), or for a slice whose number of layers is neither given nor the suite's own, which is
+    so for tiny trained weights too.
 
     A slice has dummy weights, whose router need not spread tokens: its bounds count the fewest
     experts that a step can read. A simulated server's clock is only ever stretched, so it keeps
@@ -33,7 +34,7 @@ def roofline_of(deployment: Deployment, *, layers: int | None = None) -> Rooflin
         return None
     sliced = deployment.lane is Lane.SLICE
     if sliced and layers is None:
-        if not deployment.model_is_generated:
+        if not (deployment.model_is_generated and deployment.dummy_weights):
             return None
         layers = SLICE_LAYERS
     precision = deployment.precision.value

@@ -1,10 +1,13 @@
-"""The rehearsal's checkpoint: shipped with the suite, and copied to where a server reads it."""
+"""The rehearsal's checkpoint: shipped with the suite, and copied to where a server reads it; and its
+forms in FP8 and NVFP4, which the slice lane serves, made of it when they are first asked for."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from filelock import FileLock
@@ -13,6 +16,11 @@ from acceptance.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = Path(__file__).parent / "weights"
+EXPORT = "acceptance.rehearsal.inside.export"
+EXPORTED = {"fp8": "fp8", "fp4": "nvfp4"}  # by a deployment's precision
+EXPORT_TIMEOUT = 300.0
+# Below a quantised checkpoint's folder: its weights as float32, for those who cannot read its form.
+UNPACKED = "unpacked"
 FILES = (
     "chat_template.jinja",
     "config.json",
@@ -52,6 +60,55 @@ def ensure_checkpoint(cache: Path | None = None) -> Path:
             hint="the files come with the suite: check out what is missing; see docs/rehearsal.md",
         ) from error
     return wanted
+
+
+def ensure_quantised(
+    precision: str, *, python: str = sys.executable, cache: Path | None = None
+) -> Path:
+    """The same checkpoint in blocks of FP8, or in NVFP4; below it, UNPACKED holds what its values
+    mean.
+
+    precision: fp8 or fp4. python: an interpreter that has torch and safetensors; vLLM's own has.
+    cache: default $ACCEPTANCE_CACHE, else `.cache` beside the suite. Raises InputError when it
+    cannot be made.
+    """
+    folder = cache or Path(os.environ.get("ACCEPTANCE_CACHE") or ROOT / ".cache")
+    form = EXPORTED[precision]
+    maker = (Path(__file__).parent / "inside" / "export.py").read_bytes()
+    made_of = hashlib.sha256(f"{digest()}\n".encode() + maker).hexdigest()[:12]
+    wanted = folder / f"deepseek-v3-tiny-{form}-{made_of}"
+    unfinished = wanted.with_suffix(".unfinished")
+    command = [python, "-m", EXPORT, str(unfinished), "--precision", form]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{wanted.name}.lock"):
+            if not wanted.exists():
+                shutil.rmtree(unfinished, ignore_errors=True)
+                _run(command)
+                unfinished.rename(wanted)  # atomic: a killed run leaves no half checkpoint
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        raise InputError(
+            f"the trained checkpoint could not be made in {form}",
+            asked=" ".join(command),
+            cause=str(said).strip().splitlines()[-1],
+            hint="it takes torch, safetensors and tokenizers, which come with vLLM",
+        ) from error
+    return wanted
+
+
+def _run(command: list[str]) -> None:
+    # Without GPUs: what is computed is small, and a GPU's memory is the server's.
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run(
+        command,
+        cwd=ROOT,
+        env=env,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=EXPORT_TIMEOUT,
+    )
 
 
 def _copy(wanted: Path) -> None:

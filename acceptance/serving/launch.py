@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from acceptance.deployments.command import ServerCommand, render_nodes
 from acceptance.deployments.schema import Deployment, Lane, Profile
 from acceptance.errors import InputError, ServerError
-from acceptance.rehearsal.checkpoint import ensure_checkpoint
+from acceptance.rehearsal.checkpoint import ensure_checkpoint, ensure_quantised
 from acceptance.rehearsal.overlay import overlay_env, write_overlay
 from acceptance.serving.here import launcher_for
 from acceptance.serving.launcher import Launcher, Part
@@ -41,12 +41,15 @@ class Preparation:
 
 
 def prepare(deployment: Deployment, vllm: Vllm, run_dir: Path) -> Preparation:
-    """Makes ready the rehearsal's checkpoint and overlay, the slice's config and tokenizer, and
-    what clients of a simulated server need; the full lane needs nothing.
+    """Makes ready the rehearsal's checkpoint and overlay, the slice's config and tokenizer or its
+    trained weights, and what clients of a simulated server need; the full lane needs nothing.
 
     Raises InputError when the rehearsal is asked of a vLLM that is no CPU build.
     """
     if deployment.lane is Lane.SLICE and deployment.model_is_generated:
+        if deployment.trained:
+            weights = ensure_quantised(deployment.precision.value, python=vllm.python)
+            return Preparation(str(weights))
         return Preparation(str(ensure_slice(deployment.precision)))
     overlay = run_dir / "overlay" / deployment.name
     if deployment.lane is Lane.SIMULATED:

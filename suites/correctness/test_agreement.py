@@ -17,6 +17,7 @@ from acceptance.correctness.floor import rules
 from acceptance.correctness.reference import reference_scores
 from acceptance.correctness.strata import strata
 from acceptance.errors import ObservationError
+from acceptance.rehearsal.checkpoint import UNPACKED
 from fixtures.correctness import folder_of
 from fixtures.judging import not_applicable, unobservable
 from suites.correctness.holding import agree, between
@@ -45,8 +46,9 @@ def test_log_probabilities_agree_with_transformers(
     """Teacher-forced log-probabilities equal those of transformers' DeepseekV3ForCausalLM.
 
     Both read the same checkpoint; transformers computes in float32, in a process of its own, and
-    once more in bfloat16, which shows what precision alone makes of it. Does not prove decode
-    kernels (see test_decode.py) nor precision of FP8 or FP4. Would have caught vllm#12892 and
+    once more in bfloat16, which shows what precision alone makes of it. Of FP8 or NVFP4 weights it
+    reads what their values mean, so that kernels are judged and not the loss of quantising. Does
+    not prove decode kernels (see test_decode.py) nor that quantising lost little. Would have caught vllm#12892 and
     vllm#25639 (incoherent R1), and two defects of vLLM 0.32 on CPU that it did find when this suite
     was built: expert ids that ignore the expert map, and plain RoPE on a strided query.
     """
@@ -58,7 +60,9 @@ def test_log_probabilities_agree_with_transformers(
         unobservable("checkpoint", f"{server.model_path} is no folder of this host")
     folder = folder_of(run.run_dir) / "reference"  # one for all layouts: each asks the same
     python = server.vllm.python
-    reference = reference_scores(server.model_path, dict(prompts), folder, python=python)
+    unpacked = Path(server.model_path) / UNPACKED
+    checkpoint = str(unpacked) if unpacked.is_dir() else server.model_path
+    reference = reference_scores(checkpoint, dict(prompts), folder, python=python)
     floor.parts["precision"] = agreement(reference.exact, reference.rounded)
     agree(judge, "prompt", agreement(reference.exact, scored), between(floor, run, deployment))
 

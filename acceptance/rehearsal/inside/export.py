@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from acceptance.rehearsal.checkpoint import UNPACKED
 from acceptance.rehearsal.inside.lessons import Lessons
 from acceptance.rehearsal.inside.network import Dense, Mixture, Network
 from acceptance.rehearsal.inside.tokenizer import build
@@ -209,8 +210,25 @@ def as_nvfp4(tensors: Tensors, config: dict[str, Any]) -> tuple[Tensors, dict[st
     }
 
 
+def unpacked(tensors: Tensors) -> Tensors:
+    """What quantised tensors mean, as float32, by the names of a checkpoint that is not."""
+    made: Tensors = {}
+    for name, tensor in tensors.items():
+        if name.endswith((".weight_scale_inv", ".weight_scale", ".weight_scale_2", ".input_scale")):
+            continue
+        if f"{name}_scale_inv" in tensors:
+            made[name] = fp8_unpacked(tensor, tensors[f"{name}_scale_inv"])
+        elif f"{name}_scale_2" in tensors:
+            scales = tensors[f"{name}_scale"], tensors[f"{name}_scale_2"]
+            made[name] = nvfp4_unpacked(tensor, *scales)
+        else:
+            made[name] = tensor.float()
+    return made
+
+
 def export(out: Path, precision: str, source: Path = WEIGHTS) -> None:
-    """A checkpoint that vLLM serves, in a folder that does not exist yet."""
+    """A checkpoint that vLLM serves, in a folder that does not exist yet. A quantised one has a
+    folder UNPACKED with the same weights as float32."""
     tensors, config = shipped(source)
     if precision == "fp8":
         tensors, config["quantization_config"] = as_fp8(tensors)
@@ -222,6 +240,12 @@ def export(out: Path, precision: str, source: Path = WEIGHTS) -> None:
             shutil.copyfile(file, out / file.name)
     if precision == "nvfp4":
         _write_modelopt(out, config["quantization_config"])
+    if precision != "bf16":
+        (out / UNPACKED).mkdir()
+        plain = {**config, "torch_dtype": "float32"}
+        del plain["quantization_config"]
+        (out / UNPACKED / "config.json").write_text(json.dumps(plain, indent=1) + "\n")
+        save_file(unpacked(tensors), out / UNPACKED / "model.safetensors", {"format": "pt"})
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     save_file(tensors, out / "model.safetensors", {"format": "pt"})
 
