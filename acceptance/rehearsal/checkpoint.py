@@ -1,5 +1,5 @@
-"""The rehearsal's checkpoint: shipped with the suite, and copied to where a server reads it; and its
-forms in FP8 and NVFP4, which the slice lane serves, made of it when they are first asked for."""
+"""The rehearsal's checkpoint: shipped with the suite, and copied to where a server reads it; its
+forms in FP8 and NVFP4, for the slice lane, are made of it when they are first asked for."""
 
 from __future__ import annotations
 

@@ -3,13 +3,15 @@
 bf16 is what ships. fp8 is DeepSeek's own form: blocks of 128x128, each with a scale in float32.
 nvfp4 is ModelOpt's: two values of four bits a byte, a scale in FP8 for 16 of them, one in float32
 for the matrix, and one for what goes into it, taken from what goes into it on training lessons. As
-in NVIDIA's DeepSeek-R1-FP4, attention, router and head stay bfloat16 there.
+in NVIDIA's DeepSeek-R1-FP4, attention, router and head stay bfloat16 there. Both have R1's head
+sizes, which GPUs' kernels are built for; the heads' further values are zero.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 from itertools import islice
 from pathlib import Path
@@ -27,6 +29,7 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 BLOCK, GROUP = 128, 16
 FP8_MAX, FP4_MAX = 448.0, 6.0
 FP4_VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+R1_NOPE, R1_VALUE = 128, 128  # of a head; DeepSeek-R1's config.json
 KEPT = ("embed_tokens", "norm", "lm_head", "mlp.gate.")  # in bfloat16, whatever the precision
 Tensors = dict[str, torch.Tensor]
 
@@ -170,6 +173,42 @@ def _watch_experts(mixture: Mixture, place: str, keep: Any) -> None:
     mixture.gate_up.register_forward_hook(made)
 
 
+def with_r1_heads(tensors: Tensors, config: dict[str, Any]) -> tuple[Tensors, dict[str, Any]]:
+    """The same network with R1's head sizes, 128 + 64 for queries and keys and 128 for values: its
+    own values first, then zeros. Scores are divided by the root of a longer key, so queries grow
+    by as much. vLLM 0.25.1's prefill on Hopper refuses values of 64 beside keys of 128."""
+    heads, rope = config["num_attention_heads"], config["qk_rope_head_dim"]
+    nope, value = config["qk_nope_head_dim"], config["v_head_dim"]
+    longer = math.sqrt((R1_NOPE + rope) / (nope + rope))
+    made = dict(tensors)
+    for layer in range(config["num_hidden_layers"]):
+        place = f"model.layers.{layer}.self_attn."
+        queries = tensors[f"{place}q_b_proj.weight"].float().unflatten(0, (heads, nope + rope))
+        both = tensors[f"{place}kv_b_proj.weight"].float().unflatten(0, (heads, nope + value))
+        out = tensors[f"{place}o_proj.weight"].float().unflatten(1, (heads, value))
+        parts = {
+            "q_b_proj": [
+                _padded(queries[:, :nope], 1, R1_NOPE) * longer,
+                queries[:, nope:] * longer,
+            ],
+            "kv_b_proj": [
+                _padded(both[:, :nope], 1, R1_NOPE),
+                _padded(both[:, nope:], 1, R1_VALUE),
+            ],
+        }
+        for name, pieces in parts.items():
+            made[f"{place}{name}.weight"] = torch.cat(pieces, 1).flatten(0, 1).bfloat16()
+        made[f"{place}o_proj.weight"] = _padded(out, 2, R1_VALUE).flatten(1, 2).bfloat16()
+    return made, {**config, "qk_nope_head_dim": R1_NOPE, "v_head_dim": R1_VALUE}
+
+
+def _padded(tensor: torch.Tensor, axis: int, size: int) -> torch.Tensor:
+    """Zeros after what an axis has, up to a size."""
+    shape = list(tensor.shape)
+    shape[axis] = size - shape[axis]
+    return torch.cat([tensor, torch.zeros(shape)], axis)
+
+
 def as_fp8(tensors: Tensors) -> tuple[Tensors, dict[str, Any]]:
     made: Tensors = {}
     for name, tensor in tensors.items():
@@ -230,6 +269,8 @@ def export(out: Path, precision: str, source: Path = WEIGHTS) -> None:
     """A checkpoint that vLLM serves, in a folder that does not exist yet. A quantised one has a
     folder UNPACKED with the same weights as float32."""
     tensors, config = shipped(source)
+    if precision != "bf16":
+        tensors, config = with_r1_heads(tensors, config)
     if precision == "fp8":
         tensors, config["quantization_config"] = as_fp8(tensors)
     elif precision == "nvfp4":
