@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from acceptance.errors import ObservationError
-from acceptance.gpus.telemetry import Telemetry, read_telemetry
+from acceptance.gpus.tail import TelemetryTail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from acceptance.gpus.telemetry import Telemetry
 
 ROOT = Path(__file__).parents[2]
 MEMORY_SECONDS = 0.1
@@ -29,6 +31,7 @@ class Monitor:
         """Returns once events are registered and sampling has begun. mark: see Owner in whose.py.
         Raises ObservationError."""
         self.path = path
+        self._tail = TelemetryTail(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "acceptance.gpus.sampling"],
@@ -82,7 +85,7 @@ class Monitor:
     def read(self) -> Telemetry:
         """What has been seen so far. Raises ObservationError when sampling has ended early: what
         was kept until then would look like the whole."""
-        found = read_telemetry(self.path)
+        found = self._tail.read()
         if self._process.poll() is not None and found.ended is None:
             raise ObservationError(
                 f"the sampler process ended with {self._process.returncode}", log=self.path

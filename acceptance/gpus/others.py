@@ -7,40 +7,20 @@ own. Memory that no listed process holds is somebody's whom NVML does not show f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from acceptance.gpus.kv import GIB
 from acceptance.gpus.lease import IDLE_TAKEN_WITH_RESERVE
-from acceptance.gpus.probe import ComputeProcess, Observed, Unobservable
+from acceptance.gpus.probe import Observed, Unobservable
 from acceptance.gpus.whose import Whose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from acceptance.gpus.telemetry import Span, Telemetry
+    from acceptance.gpus.telemetry import Rest, Seen, Span, Telemetry
 
 UNLISTED = GIB  # bytes by which memory of nobody may grow: what drivers keep for themselves varies
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A process at one reading. told: for people."""
-
-    process: ComputeProcess
-    whose: Whose
-    told: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One GPU at one moment. unlisted: bytes taken that no listed process holds; None where a
-    process does not tell its own."""
-
-    moment: float
-    seen: tuple[Seen, ...]
-    unlisted: int | None
 
 
 def others(telemetry: Telemetry, uuid: str, span: Span, ready: float | None) -> Observed[list[str]]:
@@ -50,9 +30,9 @@ def others(telemetry: Telemetry, uuid: str, span: Span, ready: float | None) -> 
     answer = telemetry.readings(uuid, "processes", span)
     if isinstance(answer, Unobservable):
         return answer
-    readings = list(_readings(telemetry, uuid))
-    inside = [reading for reading in readings if span.holds(reading.moment)]
-    if not any(reading.seen for reading in readings) and _in_use(telemetry, uuid, span):
+    readings = [line for line in telemetry.rest[uuid] if line.processes is not None]
+    inside = [line for line in readings if span.holds(line.t)]
+    if not any(line.processes for line in readings) and _in_use(telemetry, uuid, span):
         return Unobservable(f"processes on {uuid}: NVML lists none, not even the server's")
     found = {one.process.pid: one.told for one in _strangers(inside, readings, ready)}
     hidden = _hidden(inside, readings, ready)
@@ -60,43 +40,31 @@ def others(telemetry: Telemetry, uuid: str, span: Span, ready: float | None) -> 
     return [*found.values(), *told]
 
 
-def _readings(telemetry: Telemetry, uuid: str) -> Iterator[Reading]:
-    for line in telemetry.rest:
-        if line["gpu"] == uuid and "processes" in line:
-            seen = (
-                Seen(ComputeProcess(pid, used), Whose(whose), told)
-                for pid, used, whose, told in line["processes"]
-            )
-            yield Reading(line["t"], tuple(seen), line.get("unlisted"))
-
-
-def _strangers(
-    inside: list[Reading], readings: list[Reading], ready: float | None
-) -> Iterator[Seen]:
+def _strangers(inside: list[Rest], readings: list[Rest], ready: float | None) -> Iterator[Seen]:
     """Those of whom nothing is known count when they came late, and stayed for two readings: one
     that was just ending is told by neither."""
     early = {
         one.process.pid
         for reading in readings
-        if ready is None or reading.moment <= ready
-        for one in reading.seen
+        if ready is None or reading.t <= ready
+        for one in reading.processes or ()
     }
     last: set[int] = set()
     for reading in inside:
-        for one in reading.seen:
+        for one in reading.processes or ():
             stays = one.process.pid in last and one.process.pid not in early
             if one.whose is Whose.FOREIGN or (one.whose is Whose.UNKNOWN and stays):
                 yield one
-        last = {one.process.pid for one in reading.seen}
+        last = {one.process.pid for one in reading.processes or ()}
 
 
-def _hidden(inside: list[Reading], readings: list[Reading], ready: float | None) -> int:
+def _hidden(inside: list[Rest], readings: list[Rest], ready: float | None) -> int:
     """Bytes, at most, by which memory of nobody grew beyond UNLISTED since the server was ready,
     and stayed for two readings: list and memory are not read at the same instant."""
     if ready is None:
         return 0
-    before = [r.unlisted for r in readings if r.moment <= ready and r.seen]
-    late = [r.unlisted for r in inside if r.moment > ready and r.seen]
+    before = [r.unlisted for r in readings if r.t <= ready and r.processes]
+    late = [r.unlisted for r in inside if r.t > ready and r.processes]
     level = next((value for value in reversed(before) if value is not None), None)
     if level is None:
         return 0

@@ -1,4 +1,4 @@
-"""What the sampler process wrote of some GPUs, and what can be read from it.
+"""What the sampler process wrote of some GPUs, and what can be told from it.
 
 A file of JSON objects, one a line, each with t (seconds since the epoch) and kind:
 
@@ -10,23 +10,24 @@ A file of JSON objects, one a line, each with t (seconds since the epoch) and ki
   (pid, bytes or null, whose.py's word, a text for people), unlisted (bytes taken by none of them);
 - event: gpu, event, code;  missed: gpu, what, unobservable, error;  end: ticks, cpu_s (as in
   begin: CPU seconds of the sampler until then).
+
+tail.py reads it. Kept is what checks ask for, as small as it can be: a run goes on for hours.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from acceptance.errors import ObservationError
-from acceptance.gpus.events import GpuEvent
-from acceptance.gpus.probe import ClockReasons, Observed, Unobservable
+from acceptance.gpus.probe import ClockReasons, ComputeProcess, Observed, Unobservable
+from acceptance.gpus.whose import Whose
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from acceptance.gpus.events import GpuEvent
 
+T = TypeVar("T")
+Field = Literal["clock_reasons", "ecc_uncorrected", "rows", "thermal_ns", "processes", "unlisted"]
 FOREVER = float("inf")
-_BEGIN = b'"kind": "begin"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +41,54 @@ class Span:
         return self.start <= moment <= self.end
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A process on a GPU at one reading. told: for people."""
+
+    process: ComputeProcess
+    whose: Whose
+    told: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """A line of kind rest, as far as checks ask for it; None is what it does not tell. rows: as in
+    the file. unlisted: bytes taken that no listed process holds, None too where one of them does
+    not tell its own."""
+
+    t: float
+    clock_reasons: int | None = None
+    ecc_uncorrected: int | None = None
+    rows: tuple[int, ...] | None = None
+    thermal_ns: int | None = None
+    processes: tuple[Seen, ...] | None = None
+    unlisted: int | None = None
+
+
 @dataclass
 class Telemetry:
-    """Lines by kind. total: UUID -> bytes. missed: of whatever was not observed, the first time.
-    ended: the line that the sampler leaves when it ends on purpose."""
+    """Lines by kind. total: UUID -> bytes. rest: UUID -> lines. missed: of whatever was not
+    observed, the first time. ended: the line that the sampler leaves when it ends on purpose."""
 
     gpus: tuple[str, ...] = ()
     total: dict[str, int] = field(default_factory=dict)
     registered: dict[str, Observed[tuple[str, ...]]] = field(default_factory=dict)
     memory: list[tuple[float, tuple[int | None, ...]]] = field(default_factory=list)
     samples: int = 0
-    rest: list[dict[str, Any]] = field(default_factory=list)
+    rest: dict[str, list[Rest]] = field(default_factory=dict)
     events: list[tuple[float, GpuEvent]] = field(default_factory=list)
     missed: list[tuple[float, str, str, Unobservable]] = field(default_factory=list)
     ended: dict[str, Any] | None = None
+
+    def snapshot(self) -> Telemetry:
+        """The same, which stays as it is when this one grows; lines are shared."""
+        return replace(
+            self,
+            memory=list(self.memory),
+            rest={uuid: list(lines) for uuid, lines in self.rest.items()},
+            events=list(self.events),
+            missed=list(self.missed),
+        )
 
     def free(self, uuid: str, span: Span) -> list[int]:
         """Free bytes of a GPU, each time that they were written."""
@@ -77,12 +112,12 @@ class Telemetry:
     def events_in(self, span: Span) -> list[GpuEvent]:
         return [event for moment, event in self.events if span.holds(moment)]
 
-    def readings(self, uuid: str, name: str, span: Span) -> Observed[list[Any]]:
+    def readings(self, uuid: str, name: Field, span: Span) -> Observed[list[Any]]:
         """One field of the rest lines, in order; Unobservable when there is none."""
         found = [
-            line[name]
-            for line in self.rest
-            if line["gpu"] == uuid and span.holds(line["t"]) and line.get(name) is not None
+            value
+            for line in self.rest.get(uuid, ())
+            if span.holds(line.t) and (value := getattr(line, name)) is not None
         ]
         return found or self._why_missed(uuid, name, span)
 
@@ -118,51 +153,27 @@ def _same(asked: str, field_name: str) -> bool:
     return fields.get(asked, asked) == field_name
 
 
-def read_telemetry(path: Path) -> Telemetry:
-    """The file as far as it is whole: a last line that is being written is passed over, and one
-    that an earlier sampler, killed in its middle, left before the present one began. Raises
-    ObservationError where anything else cannot be read."""
-    found = Telemetry()
-    broken: ObservationError | None = None
-    with path.open("rb") as file:
-        for number, text in enumerate(file, start=1):
-            if not text.endswith(b"\n"):
-                continue
-            if (at := text.find(_BEGIN)) >= 0:  # where a line was torn, glued to it
-                text, broken = text[text.rfind(b"{", 0, at) :], None
-            try:
-                _take(found, json.loads(text))
-            except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-                broken = broken or ObservationError(
-                    f"{path.name} line {number} cannot be read: {error!r}"[:300], log=path
-                )
-    if broken is not None:
-        raise broken
-    return found
+def rest_of(line: dict[str, Any], last: Rest | None = None) -> Rest:
+    """From a line of the file. last: the one before of the same GPU, with which is shared what
+    has not changed. Raises ValueError or TypeError."""
+    rows: tuple[int, ...] | None = None
+    users: tuple[Seen, ...] | None = None
+    if (given := line.get("rows")) is not None:
+        rows = _shared(tuple(given), last.rows if last else None)
+    if (given := line.get("processes")) is not None:
+        seen = (Seen(ComputeProcess(pid, used), Whose(w), told) for pid, used, w, told in given)
+        users = _shared(tuple(seen), last.processes if last else None)
+    return Rest(
+        t=line["t"],
+        clock_reasons=line.get("clock_reasons"),
+        ecc_uncorrected=line.get("ecc_uncorrected"),
+        rows=rows,
+        thermal_ns=line.get("thermal_ns"),
+        processes=users,
+        unlisted=line.get("unlisted"),
+    )
 
 
-def _take(found: Telemetry, line: dict[str, Any]) -> None:
-    moment = line["t"]
-    match line["kind"]:
-        case "begin":
-            found.ended = None  # of an earlier sampler
-            found.gpus = tuple(line["gpus"])
-            found.total = {uuid: told["total"] for uuid, told in line["gpus"].items() if told}
-            found.registered = {
-                uuid: Unobservable(kinds["unobservable"], kinds["error"])
-                if isinstance(kinds, dict)
-                else tuple(kinds)
-                for uuid, kinds in line["registered"].items()
-            }
-        case "memory":
-            found.memory.append((moment, tuple(line["free"])))
-            found.samples += line["samples"]
-        case "rest":
-            found.rest.append(line)
-        case "event":
-            found.events.append((moment, GpuEvent(line["gpu"], line["event"], line["code"])))
-        case "missed":
-            why = Unobservable(line["unobservable"], line["error"])
-            found.missed.append((moment, line["gpu"], line["what"], why))
-        case "end":
-            found.ended = line
+def _shared(new: T, old: T | None) -> T:
+    """The old one where the two are equal."""
+    return old if old is not None and old == new else new

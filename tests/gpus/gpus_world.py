@@ -11,11 +11,13 @@ from gpus_fake_nvml import FakeGpu, FakePynvml
 from acceptance.gpus.events import Events
 from acceptance.gpus.nvml import Nvml, open_nvml
 from acceptance.gpus.sampling import Sampling
-from acceptance.gpus.telemetry import Telemetry, read_telemetry
+from acceptance.gpus.tail import read_telemetry
 from acceptance.gpus.whose import Owner
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from acceptance.gpus.telemetry import Telemetry
 
 
 @dataclass

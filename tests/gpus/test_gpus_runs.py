@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.gpus.telemetry import read_telemetry
+from acceptance.gpus.tail import read_telemetry
 from acceptance.judging.judgement import Outcome
 from reports.reading import Results, read_results
 from reports.schema import JudgementRecord, ServerRecord

@@ -20,7 +20,8 @@ from acceptance.errors import ObservationError
 from acceptance.gpus.events import GpuEvent
 from acceptance.gpus.monitor import Monitor
 from acceptance.gpus.probe import ClockReasons, Unobservable, seen
-from acceptance.gpus.telemetry import Span, read_telemetry
+from acceptance.gpus.tail import read_telemetry
+from acceptance.gpus.telemetry import Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from suites_world import World, deployment
 
 from acceptance.gpus.health import BEFORE, Finding
 from acceptance.gpus.kv import GIB
-from acceptance.gpus.telemetry import Span, Telemetry
+from acceptance.gpus.telemetry import Rest, Span, Telemetry, rest_of
 from fixtures.gpus import GpuWatch
 
 if TYPE_CHECKING:
@@ -66,10 +66,27 @@ class Gpus:
         return GpuWatch.shared(cast("GpuWatch", self), span, certain=certain)
 
     def telemetry(self) -> Telemetry:
-        told = [
+        told = {
+            gpu: [
+                self._rest(gpu, moment, reasons) for moment, reasons in enumerate(self.reasons, 1)
+            ]
+            for gpu in self.names
+        }
+        rows = [tuple(None if gib is None else int(gib * GIB) for gib in row) for row in self.free]
+        return Telemetry(
+            gpus=(A, B),
+            total={A: TOTAL, B: TOTAL},
+            registered=dict.fromkeys((A, B), self.registered),
+            memory=[(float(moment), row) for moment, row in enumerate(rows, 1)],
+            rest=told,
+            events=self.events,
+        )
+
+    def _rest(self, gpu: str, moment: int, reasons: int) -> Rest:
+        """As the sampler writes it."""
+        return rest_of(
             {
                 "t": moment,
-                "gpu": gpu,
                 "clock_reasons": reasons,
                 "ecc_uncorrected": self.uncorrected[min(moment, len(self.uncorrected)) - 1],
                 "rows": [0, 0, False, False],
@@ -80,17 +97,6 @@ class Gpus:
                 ],
                 "unlisted": 0,
             }
-            for moment, reasons in enumerate(self.reasons, 1)
-            for gpu in self.names
-        ]
-        rows = [tuple(None if gib is None else int(gib * GIB) for gib in row) for row in self.free]
-        return Telemetry(
-            gpus=(A, B),
-            total={A: TOTAL, B: TOTAL},
-            registered=dict.fromkeys((A, B), self.registered),
-            memory=[(float(moment), row) for moment, row in enumerate(rows, 1)],
-            rest=told,
-            events=self.events,
         )
 
 

@@ -15,7 +15,7 @@ from survival_fuzz import as_bytes, edited, fuzzed, mutated
 from acceptance.conformance.sse import collect
 from acceptance.deployments.load import SHIPPED, load_deployments, read_deployment, with_options
 from acceptance.errors import InputError, ObservationError
-from acceptance.gpus.telemetry import read_telemetry
+from acceptance.gpus.tail import read_telemetry
 from acceptance.judging.known import load_known
 from acceptance.judging.references import SHIPPED as REFERENCES
 from acceptance.judging.references import load_file
