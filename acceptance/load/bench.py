@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from acceptance.judging.bounds import bounds_for
 from acceptance.load.capacity import read_capacity, running_requests
-from acceptance.load.cellrun import CellRun, measured_window
+from acceptance.load.cellrun import CellRun, NodeLog, measured_window
 from acceptance.load.command import command
 from acceptance.load.counters import generated, read_counters, settled_counters
 from acceptance.load.pace import deadline_seconds
@@ -112,7 +112,8 @@ class _Measuring:
         self._queued = capacity is not None and cell.batch > capacity.fits
         self.tell("measuring")  # before the window: whoever looks at the server stops now
         before = settled_counters(target, expected=settled)
-        log_start, started = log_size(target), time.time()
+        logs = (target.log, *target.node_logs)
+        begins, started = [log_size(log) for log in logs], time.time()
         offset = time.time() - time.perf_counter()
         client = self.engine.run(target, argv, client_log, self.deadline, self._check)
         ended = time.time()
@@ -141,7 +142,11 @@ class _Measuring:
             server_log=target.log,
             before=before,
             after=after,
-            log_span=(log_start, log_size(target)),
+            log_span=(begins[0], log_size(target.log)),
+            node_logs=tuple(
+                NodeLog(node=node, path=log, span=(begins[node], log_size(log)))
+                for node, log in enumerate(target.node_logs, 1)
+            ),
             capacity=capacity,
             peak_running=self.peak,
             bounds={n: limit for n, limit in limits.items() if self._bound_holds(n)},
@@ -182,8 +187,8 @@ def file_name(cell: Cell, attempt: int = 1, repeat: int = 1) -> str:
     return ".".join(parts)
 
 
-def log_size(target: Target) -> int:
-    """Bytes in the server's log so far; 0 when there is none to read."""
+def log_size(log: Path | None) -> int:
+    """Bytes in a log of the server so far; 0 when there is none to read."""
     with contextlib.suppress(OSError):
-        return target.log.stat().st_size if target.log else 0
+        return log.stat().st_size if log else 0
     return 0

@@ -20,6 +20,15 @@ SAMPLING = (
 )
 
 
+class NodeLog(Frozen):
+    """The log of a node other than the head, and the byte offsets of its lines as log_span has
+    those of the head's. node: counts from 1."""
+
+    node: int
+    path: Path
+    span: tuple[int, int]
+
+
 class CellRun(Frozen):
     """What one cell measured and how.
 
@@ -27,7 +36,8 @@ class CellRun(Frozen):
     deployment. attempt, repeat: count from 1. window: of the measured requests, warm-up and client
     start left out; client_seconds: with the client's start and end. argv: the client's command,
     which never holds the key. server_log, log_span: the server's log (None when attached) and the
-    byte offsets of its lines from the end of warm-up to the client's exit. before, after: the
+    byte offsets of its lines from the end of warm-up to the client's exit; node_logs: the same of
+    other nodes. before, after: the
     server's counts at the same moments. capacity: None where the server does not tell it.
     peak_running: requests, read only in a queued cell. bounds: physical limits by metric. others:
     who else was on the server's GPUs meanwhile, for people; empty where nobody was seen.
@@ -48,6 +58,7 @@ class CellRun(Frozen):
     client_log: Path
     server_log: Path | None
     log_span: tuple[int, int]
+    node_logs: tuple[NodeLog, ...] = ()
     before: Counters
     after: Counters
     capacity: Capacity | None = None

@@ -16,7 +16,8 @@ class Target(Protocol):
     """A server to put load on; acceptance.serving.server.Server is one.
 
     model: the served name. model_path: what the client passes as --tokenizer. log: the server's
-    log, None when it was not started here. vllm: whose `vllm bench serve` drives the load, None
+    log, of its head where there are several nodes, None when it was not started here; node_logs:
+    those of the other nodes, in order. vllm: whose `vllm bench serve` drives the load, None
     when none is installed. bench_env: additions to the client's environment.
     """
 
@@ -32,6 +33,8 @@ class Target(Protocol):
     def model_path(self) -> str: ...
     @property
     def log(self) -> Path | None: ...
+    @property
+    def node_logs(self) -> tuple[Path, ...]: ...
     @property
     def vllm(self) -> Vllm | None: ...
     @property

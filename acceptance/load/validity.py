@@ -19,6 +19,7 @@ from acceptance.serving.metrics import GENERATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from acceptance.load.cellrun import CellRun
     from acceptance.serving.line import LogLine
@@ -148,17 +149,22 @@ def engine_starved(run: CellRun) -> str:
 
 
 def jit_or_error_in_window(run: CellRun) -> str:
-    """Nothing was compiled and no error logged while the cell was measured."""
+    """Nothing was compiled and no error logged on any node while the cell was measured."""
     if run.server_log is None:
         return ""
-    start, end = run.log_span
+    told = [_stained(run.server_log, run.log_span, "")]
+    told += [_stained(log.path, log.span, f"node {log.node}: ") for log in run.node_logs]
+    return "; ".join(filter(None, told))
+
+
+def _stained(log: Path, span: tuple[int, int], node: str) -> str:
     try:
-        if run.server_log.stat().st_size < end:
-            return f"the server's log is shorter than it was: {run.server_log.name}"
-        found = [str(line) for line in read_lines(run.server_log, start, end) if _stains(line)]
+        if log.stat().st_size < span[1]:
+            return f"{node}the server's log is shorter than it was: {log.name}"
+        found = [str(line) for line in read_lines(log, *span) if _stains(line)]
     except OSError as error:
-        return f"the server's log cannot be read: {error.strerror}"
-    return f"{len(found)} lines; the first: {found[0][:300]}" if found else ""
+        return f"{node}the server's log cannot be read: {error.strerror}"
+    return f"{node}{len(found)} lines; the first: {found[0][:300]}" if found else ""
 
 
 def _stains(line: LogLine) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from acceptance.deployments.schema import Deployment
+    from acceptance.serving.addresses import Addresses
 
 BATCH, ISL, OSL = 4, 64, 8
 
@@ -214,6 +215,8 @@ class FakeTarget:
     model_path: str = "org/tokenizer"
     bench_env: dict[str, str] = field(default_factory=dict)
     dead: Exception | None = None
+    node_logs: tuple[Path, ...] = ()
+    several: Addresses | None = None
 
     def check(self) -> None:
         if self.dead:

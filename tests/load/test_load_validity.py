@@ -8,11 +8,12 @@ import pytest
 from load_fakes import BATCH, ISL, OSL, all_failed, counted, tool_json
 
 from acceptance.judging.judgement import Kind, Limit
+from acceptance.load.cellrun import NodeLog
 from acceptance.load.counters import CACHE_HITS, GENERATED, SUCCEEDED, Counters
 from acceptance.load.engine import ClientLoad, LoadEngine
 from acceptance.load.measurements import measurements
 from acceptance.load.result import BenchResult
-from acceptance.load.validity import RULES, check, unobserved
+from acceptance.load.validity import RULES, check, jit_or_error_in_window, unobserved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -240,6 +241,28 @@ def test_without_a_log_the_rule_is_unobserved_not_held(healthy: CellRun):
     assert unobserved(attached) == ("jit-or-error-in-window",)
     evidence = measurements([attached])["ttft_mean_ms"].evidence
     assert evidence["unobserved_rules"] == ("jit-or-error-in-window",)
+
+
+def test_an_error_on_another_node_breaks_the_rule_and_is_named(healthy: CellRun, tmp_path: Path):
+    other = tmp_path / "node1.log"
+    other.write_text("(EngineCore pid=3) ERROR 01-01 00:00:00 [core.py:1] before the window\n")
+    start = other.stat().st_size
+
+    def told() -> str:
+        log = NodeLog(node=1, path=other, span=(start, other.stat().st_size))
+        return jit_or_error_in_window(healthy.model_copy(update={"node_logs": (log,)}))
+
+    assert not told()
+    with other.open("a") as log:
+        log.write("(EngineCore pid=3) ERROR 01-01 00:00:02 [core.py:9] NCCL is gone\n")
+    assert told().startswith("node 1: 1 lines; the first: ")
+    assert "NCCL is gone" in told()
+    other.write_text("")
+    lost = NodeLog(node=1, path=other, span=(0, 10))
+    run = logged(healthy, "(EngineCore pid=2) ERROR 01-01 00:00:02 [core.py:1] bad")
+    both = jit_or_error_in_window(run.model_copy(update={"node_logs": (lost,)}))
+    assert both.startswith("1 lines; the first: ")
+    assert both.endswith("; node 1: the server's log is shorter than it was: node1.log")
 
 
 def test_a_log_that_vanished_is_broken(healthy: CellRun, tmp_path: Path):
