@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acceptance.errors import ObservationError
+from acceptance.serving.addresses import bases_of
 
 if TYPE_CHECKING:
     from acceptance.correctness.benchmarks import Benchmark
@@ -77,7 +78,7 @@ def job_of(
         "defaults": not own,
         "data": data,
         "model": server.model,
-        "url": f"{server.base_url}/v1/chat/completions",
+        "urls": [f"{url}/v1/chat/completions" for url in bases_of(server)],
         "concurrent": max(1, int(CONCURRENT * server.deployment.scale.batch)),
         "tokens": min(benchmark.tokens, longest // 2),
         "shots": benchmark.shots,

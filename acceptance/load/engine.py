@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from pydantic import Field
+
 from acceptance.judging.judgement import Frozen
 
 if TYPE_CHECKING:
@@ -29,12 +31,14 @@ class ClientLoad(Frozen):
 
     lag_p99_ms, lag_max_ms: how late its event loop came to a task that is due every 10 ms; what
     it times is off by as much. cpu_share: CPU seconds of its process per second; it has one
-    thread to send and receive, so at 1 it is saturated.
+    thread to send and receive, so at 1 it is saturated. sent: requests by the address that each
+    went to, where the server has several; empty where it has one.
     """
 
     lag_p99_ms: float | None = None
     lag_max_ms: float | None = None
     cpu_share: float | None = None
+    sent: dict[str, int] = Field(default_factory=dict)
 
 
 class Engine(Protocol):

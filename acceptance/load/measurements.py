@@ -10,6 +10,7 @@ from acceptance.judging.judgement import Broken, Measurement, Window
 from acceptance.load.counters import PREEMPTED
 from acceptance.load.goodput import CONSTRAINTS, goodput
 from acceptance.load.validity import check, unobserved
+from acceptance.serving.metrics import GENERATED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,6 +145,7 @@ def _evidence(run: CellRun) -> dict[str, Any]:
         "result": f"cells/{run.result_file.name}",
         "warm_up_waves_s": run.warmup.waves,
         "warm_up_steady": run.warmup.steady,
+        "engine_tokens": run.growth(GENERATED),
         "preemptions": None if preempted is None else sum(preempted.values()),
         "queued": run.queued,
         "runs_at_once": None if run.capacity is None else run.capacity.fits,

@@ -20,6 +20,7 @@ import httpx
 
 from acceptance.judging.judgement import Frozen
 from acceptance.load.pace import WARM_OUTPUT
+from acceptance.serving.addresses import in_turn
 from acceptance.serving.client import certificates, headers, on_this_host
 
 if TYPE_CHECKING:
@@ -91,7 +92,6 @@ async def _wave(
 ) -> tuple[float, list[str]]:
     """Sends all prompts at once; seconds until the last answer, and why any failed."""
     async with httpx.AsyncClient(
-        base_url=target.base_url,
         headers=headers(target),
         timeout=deadline,
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
@@ -99,7 +99,8 @@ async def _wave(
         trust_env=not on_this_host(target.base_url),
     ) as client:
         began = time.perf_counter()
-        sent = asyncio.gather(*(_send(client, target.model, p, osl) for p in prompts))
+        urls = in_turn(target)
+        sent = asyncio.gather(*(_send(client, next(urls), target.model, p, osl) for p in prompts))
         while not sent.done():
             await asyncio.wait([sent], timeout=CHECK_EVERY)
             try:
@@ -111,7 +112,9 @@ async def _wave(
         return seconds, [reason for reason in await sent if reason]
 
 
-async def _send(client: httpx.AsyncClient, model: str, prompt: list[int], osl: int) -> str:
+async def _send(
+    client: httpx.AsyncClient, url: str, model: str, prompt: list[int], osl: int
+) -> str:
     """One request as the tool sends them, but not streamed; why it failed, or nothing."""
     body: dict[str, Any] = {
         "model": model,
@@ -121,7 +124,7 @@ async def _send(client: httpx.AsyncClient, model: str, prompt: list[int], osl: i
         "ignore_eos": True,
     }
     try:
-        answer = await client.post("/v1/completions", json=body)
+        answer = await client.post(f"{url}/v1/completions", json=body)
     except httpx.HTTPError as error:
         return repr(error)
     return "" if answer.status_code == 200 else f"HTTP {answer.status_code}: {answer.text[:200]}"

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from acceptance.errors import ObservationError, ServerError
 from acceptance.load.command import arguments, client_environment, command, no_proxy_for
 from acceptance.load.engine import ClientLoad, LoadEngine, last_line
+from acceptance.serving.addresses import bases_of
 from acceptance.serving.custody import Custody
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ class BenchWorker:
             process.wait_ready(check)
             number = next(self._numbers)
             order = {"do": "run", "id": number, "argv": arguments(argv)}
-            process.order({**order, "log": str(log.resolve()), "key": target.api_key})
+            order |= {"log": str(log.resolve()), "key": target.api_key}
+            process.order({**order, "urls": bases_of(target)})
             answer = process.wait_for(number, deadline, check, asked, log)
         except BaseException:
             self._unfit = process.unfit

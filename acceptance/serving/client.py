@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from acceptance.serving.addresses import several_of
+
 if TYPE_CHECKING:
     import ssl
 
@@ -26,18 +28,27 @@ def kept(connections: int = 100, unused: int = 20) -> httpx.Limits:
 
 
 def client(
-    server: Endpoint, timeout: float, key: str | None = None, limits: httpx.Limits | None = None
+    server: Endpoint,
+    timeout: float,
+    key: str | None = None,
+    limits: httpx.Limits | None = None,
+    *,
+    at: str = "",
 ) -> httpx.Client:
     """A client for paths of this server. timeout: seconds. key: instead of the server's own, ""
-    for none. A proxy that the environment names is not asked for a server on this host."""
-    return httpx.Client(
-        base_url=server.base_url,
+    for none. at: the one of the server's addresses to stay at; without it each request goes to the
+    next. A proxy that the environment names is not asked for a server on this host."""
+    made = httpx.Client(
+        base_url=at or server.base_url,
         headers=headers(server) if key is None else _bearer(key),
         timeout=timeout,
         limits=limits or kept(),
         verify=certificates(),
-        trust_env=not on_this_host(server.base_url),
+        trust_env=not on_this_host(at or server.base_url),
     )
+    if not at and (several := several_of(server)) is not None:
+        made.event_hooks = {"request": [several.take_turn]}
+    return made
 
 
 def headers(server: Endpoint) -> dict[str, str]:

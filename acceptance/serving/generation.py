@@ -8,24 +8,37 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from acceptance.errors import ServerError
+from acceptance.serving.addresses import bases_of
 from acceptance.serving.client import client, headers
 
 if TYPE_CHECKING:
     from acceptance.serving.metrics import Endpoint
 
-__all__ = ["PROMPT", "generate", "headers", "prove_identity"]
+__all__ = ["PROMPT", "generate", "generate_at", "headers", "prove_identity"]
 
 PROMPT = "The capital of France is"
 
 
 def generate(server: Endpoint, model: str, *, tokens: int = 4, timeout: float) -> dict[str, Any]:
-    """Asks for a few greedy tokens and returns the answer's JSON. timeout: seconds.
+    """Asks for a few greedy tokens, at every address that the server has, and returns the (last)
+    answer's JSON. timeout: seconds, of each.
 
     Raises ServerError when nothing, an error, or an answer without those tokens comes back.
     """
-    asked = f"POST /v1/completions, {tokens} tokens, within {timeout:.0f} s"
+    *others, last = bases_of(server)
+    for url in others:
+        generate_at(url, server, model, tokens=tokens, timeout=timeout)
+    return generate_at(last, server, model, tokens=tokens, timeout=timeout)
+
+
+def generate_at(
+    url: str, server: Endpoint, model: str, *, tokens: int = 4, timeout: float
+) -> dict[str, Any]:
+    """The same at one address of the server."""
+    where = "" if url == server.base_url else f" of {url}"
+    asked = f"POST /v1/completions{where}, {tokens} tokens, within {timeout:.0f} s"
     try:
-        with client(server, timeout) as http:
+        with client(server, timeout, at=url) as http:
             answer = http.post(
                 "/v1/completions",
                 json={

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from acceptance.errors import ObservationError
+from acceptance.serving.addresses import metrics_of, short
 from acceptance.serving.client import client
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 GENERATED = "vllm:generation_tokens_total"
 
@@ -65,15 +70,50 @@ class Metrics:
 
 
 def scrape(server: Endpoint, timeout: float = 10.0) -> Metrics:
-    """Reads /metrics once. timeout: seconds. Raises ObservationError when it cannot be read."""
-    url = f"{server.base_url}/metrics"
+    """Reads /metrics once, of every address that has some. timeout: seconds, of each. Raises
+    ObservationError when one of them cannot be read: a part is not the whole."""
+    return merged({url: _read(server, url, timeout) for url in metrics_of(server)})
+
+
+def _read(server: Endpoint, url: str, timeout: float) -> Metrics:
+    asked = f"{url}/metrics"
     try:
-        with client(server, timeout) as http:
+        with client(server, timeout, at=url) as http:
             answer = http.get("/metrics")
         answer.raise_for_status()
     except httpx.HTTPError as error:
-        raise ObservationError(f"/metrics could not be read: {error!r}", asked=url) from error
+        where = "" if url == server.base_url else f" at {short(url)}"
+        raise ObservationError(
+            f"/metrics could not be read{where}: {error!r}", asked=asked
+        ) from error
     return parse(answer.text)
+
+
+def merged(readings: Mapping[str, Metrics]) -> Metrics:
+    """Readings of several addresses as one of all engines. A number that engines of two addresses
+    have is no name: each is then told as number@host:port."""
+    if len(readings) == 1:
+        return next(iter(readings.values()))
+    known = Counter(
+        engine
+        for metrics in readings.values()
+        for engine in {sample.labels.get("engine") for sample in metrics.samples}
+    )
+    return Metrics(
+        tuple(
+            _named(sample, url) if known[sample.labels.get("engine")] > 1 else sample
+            for url, metrics in readings.items()
+            for sample in metrics.samples
+        )
+    )
+
+
+def _named(sample: Sample, url: str) -> Sample:
+    """The same with its address in its engine's name; what is of no engine stays as it is."""
+    engine = sample.labels.get("engine")
+    if engine is None:
+        return sample
+    return replace(sample, labels={**sample.labels, "engine": f"{engine}@{short(url)}"})
 
 
 def parse(text: str) -> Metrics:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from acceptance.deployments.schema import Deployment, Profile
     from acceptance.errors import ServerError
     from acceptance.gpus.sampler import MemorySampler
+    from acceptance.serving.addresses import Addresses
     from acceptance.serving.launcher import Care, Ended
 
 
@@ -41,7 +42,8 @@ class Server:
 
     model: the served name. model_path: what clients pass as --tokenizer. log: None when attached,
     the head's where there are several nodes; node_logs: of the others, in order. version: of the
-    vLLM that serves. bench_env: environment additions for vLLM's own clients.
+    vLLM that serves. bench_env: environment additions for vLLM's own clients. several: all
+    addresses of one that has more than base_url, or other ones for its metrics; else None.
     """
 
     deployment: Deployment
@@ -62,6 +64,7 @@ class Server:
     ended: Ended | None = None
     watch: Watcher | None = None
     memory: MemorySampler | None = None
+    several: Addresses | None = None
 
     @property
     def attached(self) -> bool:

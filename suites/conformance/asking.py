@@ -7,8 +7,8 @@ every test that wants an answer reads the same one.
     def test_...(answers):
         answers.whole(SHORT)   # the first time, everything of TOGETHER is sent
 
-What compares two answers token by token is sent one after the other (alone=True): what shares a
-batch changes the arithmetic.
+What compares two answers token by token is sent one after the other (alone=True), and to one
+address of several: what shares a batch changes the arithmetic.
 """
 
 from __future__ import annotations
@@ -76,9 +76,17 @@ class Requests:
 
 class Answers:
     """What the server said to each request. One for each server. model: the served name.
-    room: tokens that an answer which ends by itself may take."""
+    room: tokens that an answer which ends by itself may take. at_one: a client that stays at one
+    address, where the server has several."""
 
-    def __init__(self, client: httpx.Client, server: Server, max_model_len: int) -> None:
+    def __init__(
+        self,
+        client: httpx.Client,
+        server: Server,
+        max_model_len: int,
+        at_one: httpx.Client | None = None,
+    ) -> None:
+        self._at_one = at_one or client
         self.client, self.server, self.model = client, server, server.model
         self.room = min(ROOM, max_model_len // 2)
         self._known: dict[Request, httpx.Response | Stream | Exception] = {}
@@ -129,11 +137,12 @@ class Answers:
     def _ask(self, request: Request) -> httpx.Response | Stream | Exception:
         """What goes wrong is the failure of the test that wants the answer."""
         asked = request.make(self)
+        client = self._at_one if request.group.alone else self.client
         latest()  # whatever this thread asked before
         try:
             if request.stream:
-                return read_stream(self.client, request.path, asked)
-            return self.client.post(request.path, json=asked)
+                return read_stream(client, request.path, asked)
+            return client.post(request.path, json=asked)
         except httpx.HTTPError as error:
             return error
         finally:

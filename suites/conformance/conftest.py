@@ -67,6 +67,8 @@ def max_model_len(server: Server, live: LiveConfig) -> int:
 
 
 @pytest.fixture(scope="session")
-def answers(server: Server, http: httpx.Client, max_model_len: int) -> Answers:
+def answers(
+    server: Server, http: httpx.Client, one_address: httpx.Client, max_model_len: int
+) -> Answers:
     """What the server says to the requests that the checks share."""
-    return Answers(http, server, max_model_len)
+    return Answers(http, server, max_model_len, one_address)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from acceptance.conformance.routes import ADMIN_READS, admin_routes, known_routes, routes
+from acceptance.serving.addresses import metrics_of
 from acceptance.serving.metrics import scrape
 from fixtures.judging import not_applicable
 from suites.checklist import check
@@ -74,7 +75,7 @@ def test_metrics(server: Server, http: httpx.Client, record_check: RecordCheck) 
     Does not prove their values (see performance, which holds them against the client's). Would
     have caught a renamed metric, as vllm:gpu_cache_usage_perc once was.
     """
-    kind = http.get("/metrics").headers.get("content-type", "")
+    kind = http.get(f"{metrics_of(server)[0]}/metrics").headers.get("content-type", "")
     problems = [] if kind.startswith("text/plain") else [f"content type is {kind!r}"]
     metrics = scrape(server)
     exported = {sample.name for sample in metrics.samples}

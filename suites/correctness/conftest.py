@@ -76,7 +76,7 @@ def shape(server: Server, bulk: httpx.Client, config: LiveConfig) -> Shape:
     lengths = {model.id: model.max_model_len for model in config.models}
     length = lengths.get(server.model) or server.deployment.options.max_model_len
     assert length, f"/v1/models tells no max_model_len of {server.model}"
-    told = [labels.get("block_size", "") for labels in cache_labels(bulk)]
+    told = [labels.get("block_size", "") for labels in cache_labels(bulk, server)]
     page = next((int(size) for size in told if size.isdigit()), PAGE)
     chunk = server.deployment.options.max_num_batched_tokens or length
     return Shape(page=page, chunk=chunk, length=length)

@@ -13,11 +13,14 @@ from acceptance.correctness.ranks import HEADER, counted
 from acceptance.correctness.scoring import Greedy, greedy
 from acceptance.deployments.schema import Lane
 from acceptance.judging.judgement import Kind, Limit, Measurement
+from acceptance.serving.client import client
 from fixtures.judging import not_applicable
 from suites.checklist import check
 from suites.correctness.holding import WRITTEN, agree, between
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import httpx
 
     from acceptance.correctness.floor import Floor
@@ -44,20 +47,28 @@ def cached(config: LiveConfig, shape: Shape, prompts: dict[str, list[int]]) -> d
     return different_prompts(prompts, PROMPTS, length)
 
 
+@pytest.fixture(scope="session")
+def one_server(server: Server) -> Iterator[httpx.Client]:
+    """A client that stays at one address of several: each server has a cache of its own."""
+    timeout = 4 * server.deployment.budgets.request
+    with client(server, timeout, at=server.base_url) as made:
+        yield made
+
+
 def _say(
-    http: httpx.Client, model: str, prompts: dict[str, list[int]], salt: str
+    http: httpx.Client, server: Server, prompts: dict[str, list[int]], salt: str
 ) -> tuple[list[Greedy], float]:
     """Greedy answers, and how many tokens came from the cache meanwhile."""
-    before = sum(counted(http, HITS).values())
-    said = greedy(http, model, prompts, SAID, headers=ONE_RANK, extra={"cache_salt": salt})
-    return said, sum(counted(http, HITS).values()) - before
+    before = sum(counted(http, server, HITS).values())
+    said = greedy(http, server.model, prompts, SAID, headers=ONE_RANK, extra={"cache_salt": salt})
+    return said, sum(counted(http, server, HITS).values()) - before
 
 
 @check(86)
 def test_a_warm_cache_says_what_a_cold_one_did(
     server: Server,
     deployment: Deployment,
-    bulk: httpx.Client,
+    one_server: httpx.Client,
     cached: dict[str, list[int]],
     floor: Floor,
     run: Run,
@@ -69,8 +80,8 @@ def test_a_warm_cache_says_what_a_cold_one_did(
     compared, up to where a text splits. Does not prove entries that were evicted and came back.
     Would have caught vllm-ascend#5269 (garbled on a hit).
     """
-    cold, _ = _say(bulk, server.model, cached, "one")
-    warm, hits = _say(bulk, server.model, cached, "one")
+    cold, _ = _say(one_server, server, cached, "one")
+    warm, hits = _say(one_server, server, cached, "one")
     judge(
         Measurement(name="prefix_cache_hits", value=hits, unit="tokens"),
         limit=Limit(
@@ -96,7 +107,7 @@ def test_a_warm_cache_says_what_a_cold_one_did(
 def test_a_salt_keeps_caches_apart(
     server: Server,
     deployment: Deployment,
-    bulk: httpx.Client,
+    one_server: httpx.Client,
     cached: dict[str, list[int]],
     judge: Judge,
 ) -> None:
@@ -107,8 +118,8 @@ def test_a_salt_keeps_caches_apart(
     """
     if deployment.lane is Lane.SIMULATED:
         not_applicable("the simulation knows no salt")
-    _say(bulk, server.model, cached, "mine")
-    _, hits = _say(bulk, server.model, cached, "theirs")
+    _say(one_server, server, cached, "mine")
+    _, hits = _say(one_server, server, cached, "theirs")
     judge(
         Measurement(name="hits_under_another_salt", value=hits, unit="tokens"),
         limit=Limit(kind=Kind.EXPECTED, expected=0, unit="tokens", source="cache_salt, vLLM"),

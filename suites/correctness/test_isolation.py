@@ -159,10 +159,10 @@ def test_preemption_changes_nobodys_tokens(
         not_applicable(
             f"filling the KV cache takes {plan.tokens} tokens; this lane affords {afforded}"
         )
-    before = sum(counted(bulk, "vllm:num_preemptions_total").values())
+    before = sum(counted(bulk, server, "vllm:num_preemptions_total").values())
     asked = different_prompts(prompts, plan.count, plan.prompt)
     crowd = greedy(bulk, server.model, asked, plan.output, concurrent=plan.count)
-    preempted = sum(counted(bulk, "vllm:num_preemptions_total").values()) - before
+    preempted = sum(counted(bulk, server, "vllm:num_preemptions_total").values()) - before
     none = "" if preempted else "no request was preempted, so this says nothing of preemption"
     judge(
         Measurement(

@@ -11,7 +11,7 @@ from acceptance.correctness.ranks import asked_ranks, score_rank
 from acceptance.deployments.schema import Lane
 from acceptance.judging.judgement import Kind, Limit, Measurement
 from fixtures.correctness import FLOOR, folder_of
-from fixtures.judging import not_applicable
+from fixtures.judging import not_applicable, unobservable
 from suites.correctness.holding import against_itself, agree
 
 if TYPE_CHECKING:
@@ -61,13 +61,16 @@ def test_every_rank_scores_the_same(
         not_applicable("one engine has no other rank to be compared with")
     if deployment.lane is Lane.SIMULATED:
         not_applicable("the simulation does not route by rank")
+    several = server.several
+    if several is not None and set(several.metrics) != set(several.bases):
+        unobservable("processes", "a gateway does not let its servers' ranks be asked by name")
     short = {name: tokens for name, tokens in prompts.items() if not name.startswith("long-")}
     ranks = range(deployment.layout.data)
-    answers = [score_rank(bulk, server.model, short, rank) for rank in ranks]
+    answers = [score_rank(bulk, server, short, rank) for rank in ranks]
     judge(
         Measurement(
             name="ranks_that_answered",
-            value=len(asked_ranks(answers)),
+            value=len(asked_ranks(answers, named=several is None)),
             unit="count",
             evidence={"engines": [answer.engines for answer in answers]},
         ),

@@ -143,6 +143,7 @@ def test_starts_again(server, deployment, run, judge, pytestconfig):
 # The tool's shape, and enough of its work that servers, clients and files are real.
 TOOL = """
 import argparse, asyncio, json, os, time
+from types import SimpleNamespace
 import aiohttp
 import numpy
 
@@ -166,17 +167,22 @@ def get_samples(args, tokenizer):
     draw = numpy.random.default_rng(args.seed)
     return [draw.integers(3, 1000, args.random_input_len).tolist() for _ in range(args.num_prompts)]
 
-async def one(session, args, prompt):
-    began, first, count = time.perf_counter(), None, 0
-    body = {"model": args.model, "prompt": prompt, "max_tokens": args.random_output_len,
+async def one(request_func_input, session):
+    asked, began, first, count, error = request_func_input, time.perf_counter(), None, 0, ""
+    body = {"model": asked.model, "prompt": asked.prompt, "max_tokens": asked.output_len,
             "ignore_eos": True, "stream": True, "stream_options": {"include_usage": True}}
-    async with session.post("/v1/completions", json=body) as answer:
-        async for line in answer.content:
-            if line.startswith(b"data: {"):
-                first = first or time.perf_counter()
-                count = (json.loads(line[6:]).get("usage") or {}).get("completion_tokens", count)
+    try:
+        async with session.post(asked.api_url, json=body) as answer:
+            async for line in answer.content:
+                if line.startswith(b"data: {"):
+                    first, told = first or time.perf_counter(), json.loads(line[6:])
+                    count = (told.get("usage") or {}).get("completion_tokens", count)
+    except aiohttp.ClientError as failed:
+        error = str(failed)
     ended = time.perf_counter()
-    return began, first - began, ended - began, count
+    return began, (first or ended) - began, ended - began, count, error
+
+ASYNC_REQUEST_FUNCS = {"vllm": one}
 
 async def main_async(args):
     prompts = get_samples(args, get_tokenizer(args.tokenizer, tokenizer_mode="auto",
@@ -184,21 +190,26 @@ async def main_async(args):
     await asyncio.sleep(0.2)
     headers = {"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"]}
     start = time.perf_counter()
-    async with aiohttp.ClientSession(args.base_url, headers=headers) as session:
-        told = await asyncio.gather(*(one(session, args, prompt) for prompt in prompts))
+    send, url = ASYNC_REQUEST_FUNCS[args.backend], args.base_url + "/v1/completions"
+    asked = [SimpleNamespace(model=args.model, prompt=prompt, api_url=url,
+                             output_len=args.random_output_len) for prompt in prompts]
+    async with aiohttp.ClientSession(headers=headers) as session:
+        told = await asyncio.gather(*(send(one, session=session) for one in asked))
     duration = time.perf_counter() - start
-    lengths = [count for *_, count in told]
+    lengths, errors = [count for *_, count, _ in told], [error for *_, error in told]
+    failed = sum(map(bool, errors))
     data = {
-        "num_prompts": len(told), "completed": len(told), "failed": 0, "duration": duration,
+        "num_prompts": len(told), "completed": len(told) - failed, "failed": failed,
+        "duration": duration,
         "total_input_tokens": len(told) * args.random_input_len,
         "total_output_tokens": sum(lengths),
         "request_throughput": len(told) / duration,
         "output_throughput": sum(lengths) / duration,
         "total_token_throughput": sum(lengths) / duration,
         "input_lens": [args.random_input_len] * len(told), "output_lens": lengths,
-        "ttfts": [first for _, first, _, _ in told],
-        "latencies": [whole for _, _, whole, _ in told],
-        "start_times": [began for began, *_ in told], "errors": [""] * len(told),
+        "ttfts": [first for _, first, *_ in told],
+        "latencies": [whole for _, _, whole, *_ in told],
+        "start_times": [began for began, *_ in told], "errors": errors,
     }
     for name in ("ttft", "tpot", "itl", "e2el"):
         for part in ("mean", "median", "std", "p99"):
@@ -221,7 +232,8 @@ def build(folder: Path) -> Path:
             ROOT / part, suite / part, ignore=shutil.ignore_patterns("__pycache__", "runs")
         )
     (site / "suites").mkdir(parents=True)
-    _write(site / "pytest.ini", "[pytest]\ntestpaths = suites\naddopts = -p no:cacheprovider\n")
+    options = "-p no:cacheprovider -p no:schemathesis"
+    _write(site / "pytest.ini", f"[pytest]\ntestpaths = suites\naddopts = {options}\n")
     _write(site / "conftest.py", CONFTEST)
     _write(site / "suites/conformance/test_checks.py", CHECKS)
     _write(site / "suites/performance/test_cells.py", CELLS)

@@ -1,9 +1,9 @@
 """Runs one lm-eval task against a chat server: `python -m … JOB OUT`, both JSON files.
 
-JOB: task, include (folders with task files), data ({split: file} or none), model, url, concurrent,
-tokens, shots, limit, sampling, filter, timeout. The key is in OPENAI_API_KEY. OUT: either
-{"answers": [{"question", "right", "extracted", "truncated", "text"}]} or {"missing": reason} when
-the data set cannot be had.
+JOB: task, include (folders with task files), data ({split: file} or none), model, urls, concurrent,
+tokens, shots, limit, sampling, filter, timeout. Questions go to the urls in turn. The key is in
+OPENAI_API_KEY. OUT: either {"answers": [{"question", "right", "extracted", "truncated", "text"}]}
+or {"missing": reason} when the data set cannot be had.
 
 Nothing is tokenized here: the server renders its own chat template, so no second BOS can appear.
 An answer that was cut off counts as wrong, and is told apart by a mark in its place.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -38,7 +39,17 @@ OFFLINE = (
 def _model(job: dict[str, Any]) -> Any:
     base: Any = importlib.import_module("lm_eval.models.openai_completions").LocalChatCompletion
 
+    turn = itertools.cycle(job["urls"])
+
     class Chat(base):  # type: ignore[misc]
+        @property
+        def base_url(self) -> str:
+            return str(next(turn))  # lm-eval reads it for every question
+
+        @base_url.setter
+        def base_url(self, _: str) -> None:
+            pass
+
         def parse_generations(self, outputs: Any, **_: Any) -> list[str]:
             texts = []
             for answer in outputs if isinstance(outputs, list) else [outputs]:
@@ -50,7 +61,7 @@ def _model(job: dict[str, Any]) -> Any:
 
     return Chat(
         model=job["model"],
-        base_url=job["url"],
+        base_url=job["urls"][0],
         num_concurrent=job["concurrent"],
         max_retries=1,
         tokenizer_backend=None,

@@ -5,8 +5,9 @@ imports the tool once, then obeys JSON lines on a Unix socket and answers there.
 `vllm bench serve` does with the same arguments, in the tool's own code; only the prompts may have
 been made before, from the same seed by the same code. When the socket ends, so does the process.
 
-Orders: {"do": "prepare", "id", "argv"}, {"do": "run", "id", "argv", "log", "key"}; argv is what
-follows `vllm bench serve`. A run goes before waiting preparations. Answers: {"said": "ready",
+Orders: {"do": "prepare", "id", "argv"}, {"do": "run", "id", "argv", "log", "key", "urls"}; argv is
+what follows `vllm bench serve`. urls: the addresses that requests go to in turn, of which
+--base-url is the first. A run goes before waiting preparations. Answers: {"said": "ready",
 "seconds"} or {"said": "unfit", "reason"} first; then "prepared", "done" (with "client", see
 load_of) or "failed" (with "reason"), each with the order's id.
 """
@@ -15,8 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import gc
 import importlib
+import itertools
 import json
 import os
 import queue
@@ -31,11 +34,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
+
+    Sender = Callable[..., Any]
 
 TOOL = "vllm.benchmarks.serve"
 NEEDED = ("add_cli_args", "main_async", "get_samples", "get_tokenizer")
 PARSERS = ("vllm.utils.argparse_utils", "vllm.utils")  # the first since vLLM 0.12
+SENDERS = "ASYNC_REQUEST_FUNCS"  # of the tool: what sends a request, by backend
 PERIOD = 0.01  # seconds between two looks at the event loop
 KEY = "OPENAI_API_KEY"
 # Options that do not change the prompts.
@@ -86,13 +92,31 @@ class Tool:
             made, random.getstate(), self._numpy.random.get_state()
         )
 
-    def run(self, argv: list[str]) -> dict[str, float | None]:
+    def run(self, argv: list[str], urls: list[str]) -> dict[str, Any]:
         """One run of the tool, which writes its own file; what the client itself went through."""
         args = self._parse(argv)
         self._wanted = prompts_key(argv)
-        result, looks = asyncio.run(_watched(self._serve["main_async"](args)))
+        with self._spread(urls) as sent:
+            result, looks = asyncio.run(_watched(self._serve["main_async"](args)))
         start = min(result.get("start_times") or [0.0])
-        return load_of(looks, start, start + result["duration"])
+        return {**load_of(looks, start, start + result["duration"]), "sent": sent}
+
+    @contextlib.contextmanager
+    def _spread(self, urls: list[str]) -> Iterator[dict[str, int]]:
+        """Meanwhile the tool's requests go to several addresses in turn; how many went to each.
+        Raises AttributeError where this vLLM sends them otherwise."""
+        sent = dict.fromkeys(urls, 0) if len(urls) > 1 else {}
+        if not sent:
+            yield sent
+            return
+        if SENDERS not in self._serve:
+            raise AttributeError(f"{TOOL} has no {SENDERS}: it knows of one address only")
+        kept = self._serve[SENDERS]
+        self._serve[SENDERS] = {name: in_turn(send, sent) for name, send in kept.items()}
+        try:
+            yield sent
+        finally:
+            self._serve[SENDERS] = kept
 
     def _parse(self, argv: list[str]) -> Any:
         parser = self._parser(prog="vllm bench serve")
@@ -119,6 +143,20 @@ class Tool:
         random.setstate(made.python)
         self._numpy.random.set_state(made.numpy)
         return made.requests
+
+
+def in_turn(send: Sender, sent: dict[str, int]) -> Sender:
+    """The same function of the tool; each request goes to the next of the addresses, and counts."""
+    first, turn = next(iter(sent)), itertools.cycle(sent)
+
+    def sending(request_func_input: Any, *args: Any, **kwargs: Any) -> Any:
+        url = next(turn)
+        sent[url] += 1
+        moved = copy.copy(request_func_input)
+        moved.api_url = url + moved.api_url.removeprefix(first)
+        return send(moved, *args, **kwargs)
+
+    return sending
 
 
 def _parser_class() -> Any:
@@ -225,7 +263,7 @@ def obey(tool: Tool, order: dict[str, Any]) -> dict[str, Any]:
         if order["key"]:
             os.environ[KEY] = order["key"]
         try:
-            return {"said": "done", "client": tool.run(order["argv"])}
+            return {"said": "done", "client": tool.run(order["argv"], order["urls"])}
         except SystemExit as error:
             reason = f"the tool ended with exit code {error.code}"
         except Exception as error:
