@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acceptance.errors import ServerError
+from acceptance.serving import sockets
 from acceptance.serving.launcher import Ended
 from acceptance.serving.processes import (
     KEEP_ENVIRONMENT,
@@ -60,6 +61,7 @@ class Custody:
         self._dismissed = False  # somebody told the warden to end
         self._gone: Ended | None = None
         self._deaf = False  # the warden says no more
+        self._sockets: Path | None = None  # the folder that the warden made for the server
         self._told = threading.Condition()
         try:
             self._warden = subprocess.Popen(
@@ -172,6 +174,7 @@ class Custody:
         while (left := marked(self.mark)) and time.monotonic() < limit:
             kill(left)
             time.sleep(0.1)
+        sockets.remove(self._sockets)
         return Ended(self.exit_code, time.monotonic() - began, late)
 
     def _cut(self) -> None:
@@ -204,6 +207,7 @@ class Custody:
             match event["event"]:
                 case "started":
                     self.pid = event["pid"]
+                    self._sockets = Path(event["sockets"]) if event["sockets"] else None
                 case "refused":
                     self._refused = event["reason"]
                 case "dismissed":

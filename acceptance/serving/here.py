@@ -14,6 +14,7 @@ from acceptance.deployments.nodes import Node, Site
 from acceptance.deployments.schema import Lane
 from acceptance.errors import InputError
 from acceptance.serving.custody import Custody
+from acceptance.serving.sockets import SOCKETS
 from acceptance.serving.together import Together
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 # Variables of the caller that say where vLLM keeps things, not how it serves.
-KEPT = ("VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "VLLM_NO_USAGE_STATS")
+KEPT = ("VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "VLLM_NO_USAGE_STATS", SOCKETS)
 
 
 class Here:

@@ -7,7 +7,8 @@ orphaned engines come to it; whatever still carries the server's mark in its env
 end is killed as well.
 
 Order: {"argv", "env", "cwd", "log", "mark", "secret"}; then {"signal": 15} or {"stop": seconds}.
-Events: {"event": "started", "pid"} or {"event": "refused", "reason"}, {"event": "exited", "code"},
+Events: {"event": "started", "pid", "sockets"} or {"event": "refused", "reason"}, {"event":
+"exited", "code"},
 {"event": "dismissed"} when SIGTERM ends the warden and not an order, and at last {"event": "gone",
 "code", "survivors", "seconds"}.
 """
@@ -26,6 +27,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from acceptance.serving import sockets
 from acceptance.serving.processes import kill, marked, terminate
 
 if TYPE_CHECKING:
@@ -81,10 +83,19 @@ class Warden:
         self._told = False  # the server has had SIGTERM
         self._log = Path(order["log"])
         self._secret = str(order.get("secret", "")).encode()
+        self._sockets = sockets.new_folder()
+        try:
+            self.server = self._start(order)
+        except BaseException:
+            sockets.remove(self._sockets)
+            raise
+        say(event="started", pid=self.server.pid, sockets=str(self._sockets or ""))
+
+    def _start(self, order: dict[str, Any]) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
-            self.server = subprocess.Popen(
+            return subprocess.Popen(
                 order["argv"],
-                env=order["env"],
+                env=sockets.environment(self._sockets, order["env"]),
                 cwd=order["cwd"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -92,7 +103,6 @@ class Warden:
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
             )
-        say(event="started", pid=self.server.pid)
 
     def serve(self) -> None:
         """Obeys until the tree has been ended."""
@@ -148,6 +158,7 @@ class Warden:
             kill(left)
             self._wait(time.monotonic() + 0.5)
         self.reap()
+        sockets.remove(self._sockets)
         seconds = round(time.monotonic() - began, 3)
         say(event="gone", code=self.code, survivors=late, seconds=seconds)
         mask(self._log, self._secret)

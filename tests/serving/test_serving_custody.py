@@ -219,7 +219,8 @@ def test_the_environment_is_what_was_given_and_the_marks(tmp_path: Path) -> None
     assert custody.wait_exit(20) == 0
     custody.end(20)
     names = {line.partition("=")[0] for line in log.read_text().splitlines()}
-    assert names == {"A", "ACCEPTANCE_SERVER", "ACCEPTANCE_OWNER", "SPT_NOENV"}
+    marks = {"ACCEPTANCE_SERVER", "ACCEPTANCE_OWNER", "SPT_NOENV"}
+    assert names == {"A", *marks, "ACCEPTANCE_SOCKETS", "VLLM_RPC_BASE_PATH"}
 
 
 def _wardens() -> Iterator[psutil.Process]:
