@@ -10,12 +10,13 @@ FAKE_VLLM holds words, with commas, each of which breaks one thing:
     ready     health-200-but-generation-500 one-engine-hangs wrong-server metrics-404
     serving   die-while-serving hang-while-serving exit-while-serving: from the first request after
               the one for each engine that a start asks for
+              leaks-gpu: each request keeps 1 GiB of the made-up GPU (tests/gpus)
     ending    ignores-sigterm clients-hang leaves-orphan forgets-environment
               drops-handlers: before it has ended, as an event loop does that is closed
     nodes     headless-dies-in-load: on every node but the head; never-meets: they start alone
 
 Over several nodes the head waits for the others at the address that all are told, as vLLM's does.
-FAKE_VLLM_PACE is the seconds that each token takes (0.005).
+FAKE_VLLM_PACE is the seconds that each token takes (0.005). `bench serve` is fake_bench.py.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ BURN = "import time\nwhile time.process_time() < 0.1: pass"
 
 
 def main() -> NoReturn:
+    if sys.argv[1:2] == ["bench"]:
+        import fake_bench
+
+        fake_bench.main()
+        sys.exit()
     given = arguments()
     if given.headless:
         serve_headless(given)

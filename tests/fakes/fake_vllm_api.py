@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fake_vllm_log import exception
@@ -67,6 +68,9 @@ class Api:
             self.tokens += tokens
             self.prompts += prompts
             self.succeeded += succeeded
+            if succeeded and "leaks-gpu" in self.faults:
+                with Path(os.environ["FAKE_NVML_STATE"]).open("a") as state:
+                    state.write(f"leaked_mib {self.succeeded << 10}\n")
 
     def metrics(self) -> str:
         running = max(1, self.running) if self.hanging else self.running
@@ -76,6 +80,7 @@ class Api:
             "generation_tokens_total": self.tokens,
             "prompt_tokens_total": self.prompts,
             "request_success_total": self.succeeded,
+            "prefix_cache_hits_total": 0,
         }
         return "".join(f'vllm:{name}{{engine="0"}} {value}\n' for name, value in values.items())
 

@@ -1,5 +1,5 @@
-/* A small libnvidia-ml.so.1 with two H200s, for nvidia-ml-py to load in place of the driver's.
-   The second is lost. What is missing here is FUNCTION_NOT_FOUND there, as with an old driver.
+/* A small libnvidia-ml.so.1 for nvidia-ml-py to load in place of the driver's: "count" GPUs (2, at
+   most 8), H200s or with "b200 1" B200s. The one of index "lost" (1; 0 for none) is lost. What is missing here is FUNCTION_NOT_FOUND there, as with an old driver.
    FAKE_NVML_INIT: the number that nvmlInitWithFlags returns. FAKE_NVML_STATE: a file of lines such
    as "taken_mib 4096", read at every question, so that a test can change what happens. */
 #include <stdio.h>
@@ -20,9 +20,14 @@ static long long state(const char *wanted, long long otherwise) {
     fclose(file);
     return otherwise;
 }
-static const char *uuids[2] = {"GPU-0aaaaaaa-0000-4000-8000-000000000000",
-                               "GPU-1aaaaaaa-0000-4000-8000-000000000001"};
-static int devices[2] = {0, 1};
+enum { MOST = 8 };
+static int devices[MOST] = {0, 1, 2, 3, 4, 5, 6, 7};
+static char uuids[MOST][41];
+static void name_them(void) {
+    for (int i = 0; i < MOST; i++)
+        snprintf(uuids[i], sizeof uuids[i], "GPU-%daaaaaaa-0000-4000-8000-00000000000%d", i, i);
+}
+static int reached(int index) { return index && index == state("lost", 1) ? LOST : OK; }
 
 typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory_v2;
 typedef struct { unsigned pid; unsigned long long used; unsigned gi, ci; } process;
@@ -30,6 +35,7 @@ typedef struct { char legacy[16]; unsigned domain, bus, device, id, sub; char bu
 
 int nvmlInitWithFlags(unsigned flags) {
     const char *answer = getenv("FAKE_NVML_INIT");
+    name_them();
     return flags == 0 && answer ? atoi(answer) : OK;
 }
 int nvmlShutdown(void) { return OK; }
@@ -41,11 +47,11 @@ int nvmlSystemGetDriverVersion(char *text, unsigned size) {
 int nvmlDeviceGetCount_v2(unsigned *count) { *count = state("count", 2); return OK; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, int **device) {
     *device = &devices[index];
-    return index == 1 ? LOST : OK;
+    return reached(index);
 }
 int nvmlDeviceGetHandleByUUID(const char *uuid, int **device) {
-    for (int i = 0; i < 2; i++)
-        if (!strcmp(uuid, uuids[i])) { *device = &devices[i]; return i == 1 ? LOST : OK; }
+    for (int i = 0; i < MOST; i++)
+        if (!strcmp(uuid, uuids[i])) { *device = &devices[i]; return reached(i); }
     return NOT_FOUND;
 }
 int nvmlDeviceGetUUID(int *device, char *text, unsigned size) {
@@ -54,12 +60,11 @@ int nvmlDeviceGetUUID(int *device, char *text, unsigned size) {
 }
 int nvmlDeviceGetName(int *device, char *text, unsigned size) {
     (void)device;
-    strncpy(text, "NVIDIA H200", size);
+    strncpy(text, state("b200", 0) ? "NVIDIA B200" : "NVIDIA H200", size);
     return OK;
 }
 int nvmlDeviceGetPciInfo_v3(int *device, pci *info) {
-    (void)device;
-    strcpy(info->bus_id, "00000000:01:00.0");
+    sprintf(info->bus_id, "00000000:%02X:00.0", *device + 1);
     return OK;
 }
 int nvmlDeviceGetMemoryInfo_v2(int *device, memory_v2 *memory) {
@@ -67,7 +72,9 @@ int nvmlDeviceGetMemoryInfo_v2(int *device, memory_v2 *memory) {
     if (memory->version != 0x02000028) return 25;
     memory->total = 143771ULL << 20;
     memory->reserved = 615ULL << 20;
-    memory->used = (unsigned long long)state("taken_mib", 40LL << 10) << 20;
+    /* leaked_mib: on top, as the fake server's fault leaks-gpu writes it. */
+    memory->used = (unsigned long long)(state("taken_mib", 40LL << 10) + state("leaked_mib", 0))
+                   << 20;
     memory->free = memory->total - memory->reserved - memory->used;
     return OK;
 }

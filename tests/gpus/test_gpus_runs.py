@@ -14,7 +14,7 @@ import pytest
 from acceptance.gpus.tail import read_telemetry
 from acceptance.judging.judgement import Outcome
 from reports.reading import Results, read_results
-from reports.schema import JudgementRecord, ServerRecord
+from reports.schema import JudgementRecord, ServerRecord, TestRecord
 
 ROOT = Path(__file__).parents[2]
 FAKE_VLLM = ROOT / "tests" / "fakes" / "fake_vllm.py"
@@ -46,7 +46,14 @@ class Host:
 
     folder: Path
 
-    def run(self, *words: str, faults: str = "", init: str = "0", **state: int) -> Ran:
+    def run(
+        self,
+        *words: str,
+        faults: str = "",
+        init: str = "0",
+        deployment: str = "slice-fp8-1xh200",
+        **state: int,
+    ) -> Ran:
         found = self.folder / "installed" / "vllm-0.25.1.dist-info"
         found.mkdir(parents=True, exist_ok=True)
         (found / "METADATA").write_text("Name: vllm\nVersion: 0.25.1\n")
@@ -67,7 +74,7 @@ class Host:
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words),
-                *("--deployment", "slice-fp8-1xh200", "--run-dir", str(run_dir)),
+                *("--deployment", deployment, "--run-dir", str(run_dir)),
                 *("--vllm", f"{sys.executable} {FAKE_VLLM}"),
             ],
             cwd=ROOT,
@@ -129,11 +136,6 @@ def test_what_happens_to_a_gpu_fails_its_check_and_names_it(
     assert "REJECTED" in ran.out
 
 
-def test_a_gpu_that_waits_for_a_reset_is_not_fit(host: Host) -> None:
-    ran = host.run(HEALTH, "-k", "fit", pending=1)
-    assert ran.outcomes("test_gpus_are_fit")["remap"][0] is Outcome.FAIL
-
-
 def test_a_server_that_dies_of_its_gpu_is_booked_as_hardware(host: Host) -> None:
     ran = host.run("suites/conformance/test_completions.py", faults="die-while-serving", xid=79)
     failed = [r for r in ran.results.records if isinstance(r, ServerRecord) and r.trace.cause]
@@ -144,14 +146,90 @@ def test_a_server_that_dies_of_its_gpu_is_booked_as_hardware(host: Host) -> None
     assert "take this GPU out of service" in ran.out
 
 
+def test_a_leak_of_a_gib_a_request_is_rejected_with_gpu_growth_and_ceiling(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two cells of single requests, by a client that really sends them."""
+    monkeypatch.setenv("FAKE_VLLM_PACE", "0")
+    ran = host.run(
+        *("suites/performance/test_matrix.py", "suites/memory/test_headroom.py", "--tier", "gate"),
+        *("-k", "test_every_request_completes and b1] and not decode or test_memory_does_not"),
+        *("--load-engine", "cli"),
+        faults="leaks-gpu",
+    )
+    judged = [r for r in ran.results.records if isinstance(r, JudgementRecord)]
+    cells = [r.judgement.outcome for r in judged if "test_matrix" in r.check.nodeid]
+    assert cells == [Outcome.PASS] * 2, ran.out
+    for metric, ceiling in (("growth_gib", 8.0), ("late_growth_gib", 1.0)):
+        (found,) = [r.judgement for r in judged if r.judgement.measurement.name == metric]
+        assert found.outcome is Outcome.FAIL, ran.out
+        assert found.limit is not None
+        assert found.limit.upper == ceiling
+        grown = found.measurement.value
+        assert grown is not None
+        assert grown > ceiling
+        assert grown == int(grown), "a GiB a request"
+        assert str(found.measurement.evidence["gpu"]).startswith("GPU 0 (NVIDIA H200, GPU-0aaaa")
+        assert f"{metric}: {grown:g} GiB, at most {ceiling:g} GiB" in ran.out
+    assert "REJECTED" in ran.out
+
+
 def test_a_gpu_in_use_is_not_leased_and_the_process_is_named(host: Host) -> None:
     ran = host.run(HEALTH, taken_mib=40 << 10, processes=2)
     assert "0 of 1 GPUs can be leased" in ran.out
     assert "40.0 GiB in use by pid 4711" in ran.out
 
 
-def test_a_host_without_a_driver_says_so_and_starts_nothing(host: Host) -> None:
-    ran = host.run(HEALTH, init="9")
+@pytest.mark.parametrize(
+    ("init", "reason"), [("9", "driver not loaded"), ("", "library not found")]
+)
+def test_a_host_without_a_driver_says_so_and_starts_nothing(
+    host: Host, monkeypatch: pytest.MonkeyPatch, init: str, reason: str
+) -> None:
+    if not init:  # what is found in place of the library is none
+        (host.folder / "libnvidia-ml.so.1").touch()
+        monkeypatch.setenv("LD_LIBRARY_PATH", str(host.folder))
+    ran = host.run(HEALTH, init=init)
     assert ran.code not in (0, 1)
-    assert "needs 1 H200, this host has 0 of 1 (NVML: driver not loaded)" in ran.out
+    assert f"needs 1 H200, this host has 0 of 1 (NVML: {reason})" in ran.out
     assert not ran.results.records
+
+
+def test_a_gpu_that_waits_for_a_reset_and_answers_not_all_that_is_asked_for(host: Host) -> None:
+    """slice-fp8-1xh200 asks for mig by name, and not for power_limit: what cannot be observed is
+    listed, and keeps the verdict where the deployment says so."""
+    ran = host.run(HEALTH, "-k", "fit", pending=1, mig=-1)
+    fit = ran.outcomes("test_gpus_are_fit")
+    assert fit["remap"][0] is Outcome.FAIL
+    assert {fit[name][0] for name in ("mig", "power_limit")} == {Outcome.NOT_RUN}, ran.out
+    assert "mig, which slice-fp8-1xh200 asks for" in fit["mig"][1]
+    assert "power_limit is not observable here" in fit["power_limit"][1]
+    required = {
+        r.check.nodeid.rpartition("-")[2]: r.judgement.required
+        for r in ran.results.records
+        if isinstance(r, JudgementRecord)
+    }
+    assert (required["mig]"], required["power_limit]"]) == (True, False)
+
+
+def test_two_deployments_of_four_share_eight_b200_side_by_side_and_no_gpu(host: Host) -> None:
+    ran = host.run(
+        *("-n", "2", "suites/memory/test_health.py", "-k", "fit"),
+        deployment="fp4-4xb200-*",
+        count=8,
+        b200=1,
+        lost=0,
+    )
+    sampled = {
+        path.name.removesuffix(".gpus.jsonl"): read_telemetry(path)
+        for path in (host.folder / "run" / "telemetry").glob("*.gpus.jsonl")
+    }
+    assert sampled.keys() == {"fp4-4xb200-tp-ep", "fp4-4xb200-dp-ep"}, ran.out
+    one, other = sampled.values()
+    assert len(one.gpus) == len(other.gpus) == 4
+    assert not set(one.gpus) & set(other.gpus), "each GPU is leased once"
+    spans = [(told.memory[0][0], told.memory[-1][0]) for told in (one, other)]
+    assert max(start for start, _ in spans) < min(end for _, end in spans), "at the same time"
+    assert "REJECTED" not in ran.out, ran.out
+    fit = [r for r in ran.results.records if isinstance(r, TestRecord) and "fit[" in r.check.nodeid]
+    assert {r.check.deployment for r in fit} == sampled.keys()
