@@ -21,6 +21,7 @@ from acceptance.serving.readiness import SETTLE, failure
 if TYPE_CHECKING:
     from acceptance.serving.server import Server
 
+LOOK = 5.0  # seconds that a server gets to tell of its tokens
 IN_WORDS = re.compile(r"timed out|time-?out", re.IGNORECASE)  # httpx.ReadTimeout, and told of it
 
 
@@ -68,6 +69,6 @@ def _tokens(server: Server) -> float | None:
     """Generated so far by all engines; None where the server does not tell. Prompts do not count:
     one that was just asked is no progress."""
     try:
-        return scrape(server, timeout=5).sum(GENERATED)
+        return scrape(server, timeout=LOOK).sum(GENERATED)
     except ObservationError:
         return None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -21,13 +23,15 @@ from acceptance.secrets import Redactor
 from acceptance.serving import launch, readiness
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from signal import Signals
 
     from acceptance.gpus.lease import Lease
     from acceptance.serving.readiness import Progress
     from acceptance.serving.server import Server
 
-FAKE = Path(__file__).parents[1] / "fakes" / "fake_vllm.py"
+ROOT = Path(__file__).parents[2]
+FAKE = ROOT / "tests" / "fakes" / "fake_vllm.py"
 VLLM = Vllm(Version("0.32.0"), (sys.executable, str(FAKE)), cpu=True, python=sys.executable)
 RUN = "FAKE_RUN"  # in the environment of everything that a start started: its run directory
 GONE = 15.0  # seconds after its owner's death within which a server must be gone
@@ -114,3 +118,61 @@ def started_for(run_dir: Path) -> Iterator[psutil.Process]:
             found = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
             if wanted in found and lives(process):
                 yield process
+
+
+@dataclass(frozen=True)
+class Killing:
+    """What is done to an owner. stage, faults, deployment: as serving_owner.py reads them."""
+
+    how: Signals
+    stage: str
+    faults: tuple[str, ...]
+    deployment: str = "rehearsal-tp-ep"
+
+
+@dataclass(frozen=True)
+class Death:
+    """An owner that has been killed. tree: what it owned then, wardens included. late: what of
+    that, and of anything started since, was still there GONE seconds later."""
+
+    tree: tuple[psutil.Process, ...]
+    late: tuple[str, ...]
+
+
+def kill_owners(killings: Mapping[str, Killing], folder: Path) -> dict[str, Death]:
+    """Owners killed at once, since each needs its time."""
+    owners: dict[str, tuple[subprocess.Popen[str], Path]] = {}
+    for name, killing in killings.items():
+        run_dir = folder / f"run{len(owners)}"
+        run_dir.mkdir()
+        owner = Path(__file__).with_name("serving_owner.py")
+        words = (run_dir, killing.stage, ",".join(killing.faults), killing.deployment)
+        owners[name] = (
+            subprocess.Popen(
+                [sys.executable, str(owner), *map(str, words)],
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdout=subprocess.PIPE,
+                text=True,
+            ),
+            run_dir,
+        )
+    trees = {}
+    for name, (owner_process, _) in owners.items():
+        assert owner_process.stdout is not None
+        assert owner_process.stdout.readline().strip() == killings[name].stage
+        trees[name] = tuple(psutil.Process(owner_process.pid).children(recursive=True))
+    for name, (owner_process, _) in owners.items():
+        owner_process.send_signal(killings[name].how)
+    limit = time.monotonic() + GONE
+    late = {}
+    for name, (owner_process, run_dir) in owners.items():
+        owner_process.wait(GONE)
+
+        def left(name: str = name, run_dir: Path = run_dir) -> list[psutil.Process]:
+            return [*filter(lives, trees[name]), *started_for(run_dir)]
+
+        until(lambda left=left: not left(), limit - time.monotonic())  # type: ignore[misc]
+        late[name] = tuple(told_apart(left()))
+        for process in left():
+            process.kill()
+    return {name: Death(trees[name], late[name]) for name in owners}

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from serving_world import GONE, lives, started_for, told_apart, until
+from serving_world import GONE, Death, Killing, kill_owners, lives, told_apart, until
 
 from acceptance.errors import ServerError
 from acceptance.serving.custody import Custody
@@ -27,64 +24,25 @@ ROOT = Path(__file__).parents[2]
 STUBBORN = ("ignores-sigterm", "leaves-orphan", "forgets-environment")
 
 
-@dataclass(frozen=True)
-class Death:
-    """An owner that has been killed. tree: what it owned then, the warden included. late: what
-    of that, and of anything started since, was still there GONE seconds later."""
-
-    tree: tuple[psutil.Process, ...]
-    late: tuple[str, ...]
-
-
 DEATHS = {
-    "SIGKILL while serving": (signal.SIGKILL, "serving", STUBBORN),
-    "SIGKILL while starting": (signal.SIGKILL, "starting", ("silent-start", *STUBBORN[:2])),
-    "SIGKILL while ending": (signal.SIGKILL, "ending", STUBBORN),
-    "SIGTERM while serving": (signal.SIGTERM, "serving", ("leaves-orphan",)),
-    "SIGINT while starting": (signal.SIGINT, "starting", ("silent-start",)),
+    "SIGKILL while serving": Killing(signal.SIGKILL, "serving", STUBBORN),
+    "SIGKILL while starting": Killing(signal.SIGKILL, "starting", ("silent-start", *STUBBORN[:2])),
+    "SIGKILL while ending": Killing(signal.SIGKILL, "ending", STUBBORN),
+    "SIGTERM while serving": Killing(signal.SIGTERM, "serving", ("leaves-orphan",)),
+    "SIGINT while starting": Killing(signal.SIGINT, "starting", ("silent-start",)),
 }
 
 
 @pytest.fixture(scope="module")
 def deaths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Death]:
-    """Owners killed at once, since each needs its time."""
-    owners: dict[str, tuple[subprocess.Popen[str], Path]] = {}
-    for name, (_, stage, faults) in DEATHS.items():
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        owner = Path(__file__).with_name("serving_owner.py")
-        run_dir = tmp_path_factory.mktemp("run")
-        command = [sys.executable, str(owner), str(run_dir), stage, ",".join(faults)]
-        owners[name] = (
-            subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True),
-            run_dir,
-        )
-    trees = {}
-    for name, (owner_process, _) in owners.items():
-        assert owner_process.stdout is not None
-        assert owner_process.stdout.readline().strip() == DEATHS[name][1]
-        trees[name] = tuple(psutil.Process(owner_process.pid).children(recursive=True))
-    for name, (owner_process, _) in owners.items():
-        owner_process.send_signal(DEATHS[name][0])
-    limit = time.monotonic() + GONE
-    late = {}
-    for name, (owner_process, run_dir) in owners.items():
-        owner_process.wait(GONE)
-
-        def left(name: str = name, run_dir: Path = run_dir) -> list[psutil.Process]:
-            return [*filter(lives, trees[name]), *started_for(run_dir)]
-
-        until(lambda left=left: not left(), limit - time.monotonic())  # type: ignore[misc]
-        late[name] = tuple(told_apart(left()))
-        for process in left():
-            process.kill()
-    return {name: Death(trees[name], late[name]) for name in owners}
+    return kill_owners(DEATHS, tmp_path_factory.mktemp("deaths"))
 
 
 @pytest.mark.parametrize("name", DEATHS)
 def test_nothing_outlives_the_owner(deaths: dict[str, Death], name: str) -> None:
     """Engines, workers, orphans in other sessions and the warden, SIGTERM ignored or not."""
     death = deaths[name]
-    assert len(death.tree) >= (2 if DEATHS[name][1] == "starting" else 4)
+    assert len(death.tree) >= (2 if DEATHS[name].stage == "starting" else 4)
     assert death.late == ()
 
 

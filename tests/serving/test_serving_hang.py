@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hang, "SETTLE", 0.1)
+    monkeypatch.setattr(hang, "LOOK", 2.0)
 
 
 def in_vain(server: Server) -> None:

@@ -5,15 +5,21 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from serving_world import GONE, fake_deployment, lives, start, started_for, told_apart, until
+from serving_world import (
+    Death,
+    Killing,
+    fake_deployment,
+    kill_owners,
+    start,
+    started_for,
+    told_apart,
+    until,
+)
 
 from acceptance.deployments.load import load_deployments
 from acceptance.errors import InputError, ServerError
@@ -146,7 +152,7 @@ def test_a_node_that_lost_its_warden_is_named(two: Callable[..., Server]) -> Non
 
 def test_a_node_that_does_not_start_is_named_with_its_cause(tmp_path: Path) -> None:
     with pytest.raises(ServerError) as caught:
-        start(tmp_path, "headless-dies-in-load", deployment=TWO)
+        start(tmp_path, "headless-dies-in-load", deployment=fake_deployment(NAME, stop=2.0))
     assert "lost node 1, which ended with exit code 1 while " in caught.value.happened
     assert "OSError: no such weights" in caught.value.cause
     assert caught.value.log == tmp_path / "nodes" / "1" / "servers" / f"{NAME}.benchmark.log"
@@ -154,7 +160,7 @@ def test_a_node_that_does_not_start_is_named_with_its_cause(tmp_path: Path) -> N
 
 
 def test_a_node_that_never_meets_the_head_is_silence(tmp_path: Path) -> None:
-    silent = fake_deployment(NAME, silence=1.0)
+    silent = fake_deployment(NAME, silence=1.0, stop=2.0)
     with pytest.raises(ServerError, match="was silent for"):
         start(tmp_path, "never-meets", deployment=silent)
     assert [*started_for(tmp_path)] == []
@@ -181,20 +187,21 @@ def test_a_node_that_cannot_be_started_leaves_none(
     assert [*started_for(tmp_path)] == []
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_nothing_outlives_the_owner_on_any_node(tmp_path: Path, how: signal.Signals) -> None:
-    owner = Path(__file__).with_name("serving_owner.py")
-    command = [sys.executable, str(owner), str(tmp_path), "serving", "ignores-sigterm", NAME]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().strip() == "serving"
-        tree = psutil.Process(process.pid).children(recursive=True)
-        assert len(tree) == 8  # with two wardens
-        process.send_signal(how)
-        began = time.monotonic()
-    left = lambda: [*filter(lives, tree), *started_for(tmp_path)]  # noqa: E731
-    assert until(lambda: not left(), GONE - (time.monotonic() - began)), told_apart(left())
+KILLINGS = {
+    how.name: Killing(how, "serving", ("ignores-sigterm",), NAME)
+    for how in (signal.SIGKILL, signal.SIGTERM)
+}
+
+
+@pytest.fixture(scope="module")
+def deaths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Death]:
+    return kill_owners(KILLINGS, tmp_path_factory.mktemp("deaths"))
+
+
+@pytest.mark.parametrize("how", KILLINGS)
+def test_nothing_outlives_the_owner_on_any_node(deaths: dict[str, Death], how: str) -> None:
+    assert len(deaths[how].tree) == 8  # with two wardens
+    assert deaths[how].late == ()
 
 
 def test_this_host_is_no_second_host_for_gpus() -> None:

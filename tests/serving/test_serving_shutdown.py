@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import signal
-import time
 from typing import TYPE_CHECKING
 
 import pytest
-from serving_world import fake_deployment, told_apart
+from serving_world import fake_deployment, told_apart, until
 
 from acceptance.errors import ObservationError, ServerError
 from acceptance.serving import shutdown
@@ -113,10 +112,15 @@ def test_requests_are_sent_again_by_how_long_they_really_lasted(
     assert shutdown._longer(server, 0.6, 100, wanted / 99) == 400  # nor too much at once
 
 
+def ended(clients: list[shutdown.Client]) -> bool:
+    """Whether all have, once they had the time."""
+    return until(lambda: all(client.ended is not None for client in clients))
+
+
 def test_requests_that_end_too_early_prove_nothing(
     serving: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutdown, "_wait_running", lambda *_: time.sleep(2))
+    monkeypatch.setattr(shutdown, "_wait_running", lambda clients, _: ended(clients))
     monkeypatch.setattr(shutdown, "_longer", lambda server, share, tokens, lasted: tokens)
     server = serving()
     with pytest.raises(ObservationError, match="4 of 4 requests had ended before SIGTERM"):
@@ -128,17 +132,17 @@ def test_requests_that_ended_too_early_are_sent_again(
     serving: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A busy machine is no fault of the server."""
-    waits = iter([2.0, 2.0])
+    slow = iter([True, True])
     truly = shutdown._wait_running
 
     def slow_at_first(clients: list[shutdown.Client], server: Server) -> None:
         truly(clients, server)
-        time.sleep(next(waits, 0.0))
+        assert not next(slow, False) or ended(clients)
 
     monkeypatch.setattr(shutdown, "_wait_running", slow_at_first)
-    ended = end_in_flight(serving())
-    assert all(client.ended is not None for client in ended.clients)
-    assert next(waits, None) is None
+    told = end_in_flight(serving())
+    assert all(client.ended is not None for client in told.clients)
+    assert next(slow, None) is None
 
 
 def test_a_server_without_requests_in_flight_is_not_ended(serving: Callable[..., Server]) -> None:
