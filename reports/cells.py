@@ -102,7 +102,18 @@ class CellView:
         if not isinstance(told, int | float) or told <= 0:
             return None
         fast = 1000 / told
-        return fast, fast * int(self._evidence.get("requests", self.batch)) / self.gpus
+        return fast, fast * self.requests / self.gpus
+
+    @property
+    def requests(self) -> int:
+        """How many it sent."""
+        told = self._evidence.get("requests")
+        return told if isinstance(told, int) else self.batch
+
+    @property
+    def engine_tokens(self) -> object:
+        """The tokens of each engine as its evidence has them; see shares.py."""
+        return self._evidence.get("engine_tokens")
 
     @property
     def _evidence(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from reports.failures import Failure, failures
 from reports.history import Part, Session, history, parts
 from reports.memory import Capacity, Timeline, capacities, timelines
 from reports.schema import JudgementRecord, SelectedDeployment
+from reports.shares import Shares, shares
 from reports.starts import Start, starts
 from reports.text import LANES
 
@@ -146,6 +147,11 @@ class Page:
         """The benchmark matrix."""
         known = self.selected.values()
         return cell_views(self.results.records, known, self.run_dir, _published)
+
+    @cached_property
+    def shares(self) -> list[Shares]:
+        """What each engine of a deployment with several generated."""
+        return shares(self.cells)
 
     @cached_property
     def capabilities(self) -> list[Capability]:

@@ -153,6 +153,10 @@ def _evidence(
         "result": f"cells/{stem}.json",
         "warm_up_waves_s": [4.2, 4.1],
         "warm_up_steady": True,
+        "engine_tokens": {
+            str(engine): cell.output_tokens / deployment.layout.data
+            for engine in range(deployment.layout.data)
+        },
         "preemptions": 0.0,
         "queued": False,
         "runs_at_once": 900,
