@@ -12,8 +12,6 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from scipy import stats
-
 ALPHA = 0.05
 
 
@@ -66,6 +64,8 @@ def gate(n: int, reference: float, margin: float, alpha: float = ALPHA) -> Gate:
     bar = reference - margin
     if n < 1 or not 0 < bar < reference <= 1:
         raise ValueError(f"no gate of {n} questions at {reference} less {margin}")
+    from scipy import stats  # takes a second to import, and collecting needs none of it
+
     at_bar = stats.binom(n, bar)
     pass_at = int(at_bar.isf(alpha)) + 1  # P(X >= pass_at) = sf(pass_at - 1) <= alpha
     fail_at = int(at_bar.ppf(alpha)) - 1
@@ -105,6 +105,8 @@ def paired(before: dict[str, bool], after: dict[str, bool], alpha: float = ALPHA
     none."""
     if not before or before.keys() != after.keys():
         raise ValueError("the two are not of the same questions")
+    from scipy import stats
+
     n = len(before)
     lost = sum(right and not after[q] for q, right in before.items())
     won = sum(after[q] and not right for q, right in before.items())

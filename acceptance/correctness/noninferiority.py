@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -20,6 +18,8 @@ def upper_bound(
     """Upper end of the one-sided interval of the mean over texts, by a paired bootstrap: texts are
     drawn, since positions of one text are not independent. Infinite when a value is no number.
     """
+    import numpy as np  # takes a moment to import, and collecting needs none of it
+
     values = np.array(list(by_text.values()), dtype=float)
     if not len(values) or not np.isfinite(values).all():
         return float("inf")

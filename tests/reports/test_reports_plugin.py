@@ -90,7 +90,8 @@ def run(pytester, monkeypatch):
 
     def running(tests: str, *args: str):
         pytester.makepyfile(test_it=tests)
-        result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *args)
+        plugins = ("-p", "no:cacheprovider", "-p", "no:schemathesis")
+        result = pytester.runpytest_subprocess(*plugins, *args)
         run_dir = pytester.path / "run"
         if (run_dir / "results.jsonl").exists():  # whatever happened, every line fits
             assert problems((run_dir / "results.jsonl").read_text().splitlines()) == []
