@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from acceptance.cluster.record import State
 from acceptance.fleet.host import Host
 from acceptance.fleet.readings import readings
 from reports.compare import names_of
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from acceptance.cluster.record import FleetRecord
     from acceptance.fleet.thresholds import Thresholds
     from reports.reading import Results
 
@@ -32,6 +34,18 @@ def hosts_of(runs: Sequence[Path], limits: Thresholds) -> list[Host]:
         host if host.name and counts[host.name] == 1 else replace(host, name=_full(host, folder))
         for host, folder in zip(read, folders, strict=True)
     ]
+
+
+def hosts_of_record(record: FleetRecord, limits: Thresholds) -> list[Host]:
+    """Every host of a fleet that the suite ran, by the fleet's names; why it dropped out, if so."""
+    hosts = []
+    for name, entry in sorted(record.hosts.items()):
+        if entry.state is State.DONE:
+            hosts.append(replace(host_of(read_results(record.run_of(name)), limits), name=name))
+        else:
+            why = f"it dropped out: {entry.why}" if entry.why else f"its run is {entry.state}"
+            hosts.append(Host(name=name, torn=(why,)))
+    return hosts
 
 
 def host_of(results: Results, limits: Thresholds) -> Host:

@@ -69,6 +69,7 @@ def render_fleet(fleet: Fleet, runs: Mapping[str, Path], page: Path) -> str:
             title=title,
             tone=_tone(fleet),
             says=fleetrows.says(fleet),
+            notes=fleetrows.notes(fleet),
             headline=fleetrows.headline(fleet),
             lane=lane_name,
             banner=LANES[lane] if lane is not None and lane_name else "",

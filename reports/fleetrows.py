@@ -22,12 +22,15 @@ def headline(fleet: Fleet) -> str:
     standings = fleet.standings
     counts = {
         "rejected": sum(one.verdict is Verdict.REJECTED for one in standings),
-        "incomplete": sum(one.verdict is Verdict.INCOMPLETE for one in standings),
+        "incomplete": sum(
+            one.verdict is Verdict.INCOMPLETE and bool(one.short or one.own) for one in standings
+        ),
         "standing out": sum(bool(one.patterns) for one in standings),
     }
     told = [f"{count} {name}" for name, count in counts.items() if count]
     hosts = f"{len(standings)} host{'s' if len(standings) != 1 else ''}"
-    return f"{fleet.word}{tag}: {', '.join([hosts, *told])}"
+    short = "; most runs are short of a verdict" if fleet.shared else ""
+    return f"{fleet.word}{tag}: {', '.join([hosts, *told])}{short}"
 
 
 def says(fleet: Fleet) -> str:
@@ -36,8 +39,12 @@ def says(fleet: Fleet) -> str:
         return "Every host holds what its run asks, and none stands out from its peers."
     if fleet.short:
         return "The hosts could not be held against one another, which is no pass."
-    named = sum(not one.well for one in fleet.standings)
-    return f"{named} of {len(fleet.standings)} hosts are not well; the others are as their peers."
+    hosts = len(fleet.standings)
+    if fleet.shared:
+        named = sum(one.named for one in fleet.standings)
+        return f"{named} of {hosts} hosts are unlike their peers; most runs are short of a verdict."
+    not_well = sum(not one.well for one in fleet.standings)
+    return f"{not_well} of {hosts} hosts are not well; the others are as their peers."
 
 
 def state(standing: Standing) -> str:
@@ -48,13 +55,15 @@ def state(standing: Standing) -> str:
 
 
 def reasons(standing: Standing) -> list[str]:
-    """Why a host is not well, in lines: what it stands out in, what is short, what its run says."""
+    """Why a host is not well, in lines: what it stands out in, what is short, what its run says
+    and those of its peers do not."""
     told = [sentence(pattern) for pattern in standing.patterns]
-    told += standing.short
-    verdict = standing.host.verdict
-    if verdict is not None and not verdict.accepted:
-        told += verdict.reasons
-    return list(dict.fromkeys(told))
+    return list(dict.fromkeys([*told, *standing.short, *standing.own]))
+
+
+def notes(fleet: Fleet) -> list[str]:
+    """What is told once of the fleet, not of each host."""
+    return [*fleet.shared, *fleet.notes]
 
 
 def sentence(pattern: Pattern) -> str:

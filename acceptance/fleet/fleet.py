@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from acceptance.fleet.outliers import ask
 from acceptance.judging.verdict import STRENGTH, WORDS, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from acceptance.deployments.schema import Lane
     from acceptance.fleet.host import Host
@@ -40,14 +41,16 @@ class Pattern:
 @dataclass(frozen=True)
 class Standing:
     """One host. verdict, word: of its run, but INCOMPLETE where `short` says why it is not of this
-    fleet or not whole; REJECTED stays. compared: whether it was held against the others. ahead:
-    what it does better than healthy peers do, which is told and not held against it."""
+    fleet or not whole; REJECTED stays. compared: whether it was held against the others. own: why
+    its run is short, without what most hosts' runs say. ahead: what it does better than healthy
+    peers do, which is told and not held against it."""
 
     host: Host
     verdict: Verdict
     word: str
     short: tuple[str, ...]
     compared: bool
+    own: tuple[str, ...] = ()
     patterns: tuple[Pattern, ...] = ()
     ahead: tuple[Distance, ...] = ()
 
@@ -56,17 +59,24 @@ class Standing:
         """Whether it holds all that its lane asks, and does not stand out."""
         return self.verdict is Verdict.ACCEPTED and not self.patterns
 
+    @property
+    def named(self) -> bool:
+        """Whether anything is said of it that is not said of most hosts."""
+        return bool(self.patterns or self.short or self.own)
+
 
 @dataclass(frozen=True)
 class Fleet:
-    """What is said of a fleet. short: why hosts could not be held against one another.
-    lane: the weakest of all. unasked: values that could not be held against one another."""
+    """What is said of a fleet. short: why hosts could not be held against one another. shared: why
+    most hosts' runs are short, such as checks that were left out of all of them. lane: the weakest
+    of all. unasked: values that could not be held against one another."""
 
     standings: tuple[Standing, ...]
     distances: tuple[Distance, ...]
     short: tuple[str, ...]
     notes: tuple[str, ...]
     unasked: tuple[Place, ...] = ()
+    shared: tuple[str, ...] = ()
 
     @property
     def lane(self) -> Lane | None:
@@ -108,9 +118,11 @@ def judge_fleet(hosts: Sequence[Host], limits: Thresholds) -> Fleet:
     of_host: dict[str, list[Distance]] = {}
     for one in asked.distances:
         of_host.setdefault(one.host, []).append(one)
+    shared = _shared(alike)
     standings = [
         _standing(
             host,
+            shared,
             (*host.torn, *odd[host.name], *missing.get(host.name, ())),
             of_host.get(host.name, []),
             host.name in names,
@@ -121,14 +133,27 @@ def judge_fleet(hosts: Sequence[Host], limits: Thresholds) -> Fleet:
     if asked.unasked:
         more = f" and {len(asked.unasked) - 1} more" if len(asked.unasked) > 1 else ""
         notes.append(f"not held against one another: {asked.unasked[0]}{more}")
-    return Fleet(tuple(standings), asked.distances, tuple(short), tuple(notes), asked.unasked)
+    told = tuple(f"{count} of {len(alike)} runs: {why}" for why, count in shared.items())
+    return Fleet(tuple(standings), asked.distances, tuple(short), tuple(notes), asked.unasked, told)
+
+
+def _shared(hosts: Sequence[Host]) -> dict[str, int]:
+    """Why the runs of more than half of these hosts are short, each in the same words, and how many
+    runs are: what concerns the fleet, and tells no host from the others."""
+    counts = Counter(why for host in hosts if host.verdict for why in host.verdict.reasons)
+    return {why: count for why, count in counts.items() if 2 * count > len(hosts)}
 
 
 def _standing(
-    host: Host, short: tuple[str, ...], distances: Sequence[Distance], compared: bool
+    host: Host,
+    shared: Mapping[str, int],
+    short: tuple[str, ...],
+    distances: Sequence[Distance],
+    compared: bool,
 ) -> Standing:
     verdict = host.verdict.verdict if host.verdict else Verdict.INCOMPLETE
     word = host.verdict.word if host.verdict else str(Verdict.INCOMPLETE)
+    said = host.verdict.reasons if host.verdict else ()
     if short and verdict is not Verdict.REJECTED:
         verdict = Verdict.INCOMPLETE
         word = str(verdict)
@@ -138,6 +163,7 @@ def _standing(
         word=word,
         short=short,
         compared=compared,
+        own=tuple(one for one in said if one not in shared),
         patterns=tuple(_patterns([one for one in distances if one.stands_out])),
         ahead=tuple(one for one in distances if one.ahead),
     )

@@ -129,6 +129,19 @@ def test_other_drivers_are_told_and_nothing_more():
     assert fleet.notes == ("differs between hosts: driver: 580 (4), 570 (1)",)
 
 
+def test_what_most_runs_lack_names_nobody():
+    """Checks that were left out of all are the fleet's to answer for, and no pass."""
+    short = verdict(said=Verdict.INCOMPLETE).model_copy(update={"reasons": ("only a part ran",)})
+    more = short.model_copy(update={"reasons": ("only a part ran", "a cell was invalid")})
+    slow = host("slow", {place("tpot_median_ms"): 24.0}, verdict=short)
+    fleet = judge_fleet([*like(6, verdict=short), host("x", SPEED, verdict=more), slow], LIMITS)
+    assert fleet.shared == ("8 of 8 runs: only a part ran",)
+    assert {one.host.name for one in fleet.standings if one.named} == {"x", "slow"}
+    assert standing(fleet, "x").own == ("a cell was invalid",)
+    assert not fleet.well
+    assert judge_fleet(like(6, verdict=short), LIMITS).word == "INCOMPLETE"
+
+
 def test_no_host_is_no_fleet():
     fleet = judge_fleet([], LIMITS)
     assert not fleet.well
