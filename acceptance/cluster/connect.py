@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from acceptance.errors import InputError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 ROOT = Path(__file__).parents[2]
 AUTO, CLIENT = "auto", "ray://"
+STORE = 100 << 20  # bytes of a cluster of one process for what its agents hand over
 INSTALL = (
     "install the extra `cluster` of this project, in the version that the cluster runs: "
-    "pip install 'ray[client]==VERSION'"
+    f"{sys.executable} -m pip install 'ray[client]==VERSION'"
 )
 
 
@@ -27,19 +32,16 @@ def check_cluster(address: str) -> None:
             asked=asked,
             hint="auto, for the cluster that this host is part of, or ray://HOST:10001",
         )
-    if importlib.util.find_spec("ray") is None:
-        raise InputError("Ray is not installed here", asked=asked, hint=INSTALL)
+    check_installed(asked)
 
 
 def connect(address: str) -> Any:
     """The ray module, connected. Its workers run this interpreter and this suite, at the same paths
     as here. Raises InputError."""
     check_cluster(address)
-    ray: Any = importlib.import_module("ray")
-    importlib.import_module("ray.util.scheduling_strategies")
-    runtime = {"env_vars": {"PYTHONPATH": str(ROOT)}, "py_executable": sys.executable}
+    ray = _ray()
     try:
-        ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level="WARNING")
+        ray.init(address=address, **_settings())
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
         raise InputError(
             f"no Ray cluster answers: {error}",
@@ -47,3 +49,37 @@ def connect(address: str) -> Any:
             hint="`ray status` on a node of it; docs/cluster.md says how to start one",
         ) from error
     return ray
+
+
+def own_cluster(cpus: int, resources: Mapping[str, float]) -> Any:
+    """The ray module, connected to a cluster of this process alone, of one node: it ends with it.
+    cpus: that its agents take together. Raises InputError where there is no Ray."""
+    check_installed("a cluster on this machine")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray = _ray()
+    ray.init(
+        address="local",
+        num_cpus=cpus,
+        resources=dict(resources),
+        include_dashboard=False,
+        object_store_memory=STORE,
+        **_settings(),
+    )
+    return ray
+
+
+def check_installed(asked: str) -> None:
+    """Raises InputError, with the command to install it, where there is no Ray."""
+    if importlib.util.find_spec("ray") is None:
+        raise InputError("Ray is not installed here", asked=asked, hint=INSTALL)
+
+
+def _ray() -> Any:
+    ray: Any = importlib.import_module("ray")
+    importlib.import_module("ray.util.scheduling_strategies")
+    return ray
+
+
+def _settings() -> dict[str, Any]:
+    runtime = {"env_vars": {"PYTHONPATH": str(ROOT)}, "py_executable": sys.executable}
+    return {"runtime_env": runtime, "log_to_driver": False, "logging_level": "WARNING"}

@@ -114,7 +114,7 @@ class RayLauncher:
             "max_concurrency": 4,  # to be asked for news while it ends its part
             "scheduling_strategy": strategy,
         }
-        return self._ray.remote(_NodeAgent).options(**options).remote()
+        return self._ray.remote(NodeAgent).options(**options).remote()
 
     def _seat(self, number: int, agent: Any) -> Seat:
         try:
@@ -152,7 +152,7 @@ class _Reserved(Together):
         return ended
 
 
-class _NodeAgent(Agent):
+class NodeAgent(Agent):
     """As an actor."""
 
     def __init__(self) -> None:
