@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
 pytest_plugins = ["pytester"]
 
 
@@ -20,3 +28,13 @@ def pytest_collect_file() -> None:
     # A loaded machine is no failure: examples have no deadline.
     settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("suite")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    quality = sys.modules.get("test_quality")
+    worker = hasattr(session.config, "workerinput")  # of several, each would begin it
+    if quality is None or worker or session.config.option.collectonly:
+        return (yield)
+    with quality.beside(session.items):
+        return (yield)
