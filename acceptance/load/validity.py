@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 
 from acceptance.judging.judgement import Broken
 from acceptance.load.counters import CACHE_HITS, NEEDED, SUCCEEDED
-from acceptance.load.honesty import beyond_physics, client_saturated, server_histograms
+from acceptance.load.honesty import (
+    beyond_physics,
+    client_saturated,
+    server_histograms,
+    simulation_late,
+)
 from acceptance.serving.log import read_lines
 from acceptance.serving.metrics import GENERATED
 
@@ -199,6 +204,7 @@ RULES = (
     Rule(id="gpu-shared", evidence=gpu_shared),
     Rule(id="client-saturated", evidence=client_saturated, of_speed=True),
     Rule(id="server-histograms", evidence=server_histograms, of_speed=True),
+    Rule(id="simulation-late", evidence=simulation_late, of_speed=True),
     Rule(id="beyond-physics", evidence=beyond_physics, of_speed=True),
 )
 

@@ -20,6 +20,7 @@ from aiohttp import web
 from acceptance.errors import InputError
 from acceptance.simulation import log
 from acceptance.simulation.app import Routes
+from acceptance.simulation.arrivals import Connection, Unread
 from acceptance.simulation.faults import VARIABLE, Faults, read_faults
 from acceptance.simulation.flags import Settings, parse
 from acceptance.simulation.service import Service
@@ -33,6 +34,7 @@ KNOWN = frozenset(
     {
         *("VLLM_API_KEY", "VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "VLLM_NO_USAGE_STATS"),
         *("VLLM_LOGGING_LEVEL", "VLLM_USE_DEEP_GEMM", "VLLM_ENGINE_READY_TIMEOUT_S"),
+        "VLLM_RPC_BASE_PATH",
     }
 )
 CUT = 1.0  # seconds for connections that outlast the shutdown timeout
@@ -54,17 +56,20 @@ async def serve(settings: Settings, faults: Faults, key: str, unknown: list[str]
         starting.cancel()
         return
     starting.result()
-    runner = web.AppRunner(
-        routes.application(), access_log=None, handler_cancellation=True, shutdown_timeout=CUT
-    )
+    runner = web.AppRunner(routes.application(), handler_cancellation=True, shutdown_timeout=CUT)
     await runner.setup()
-    site = web.TCPSite(runner, settings.host, settings.port, backlog=4096)
-    await site.start()
+    server = runner.server
+    assert server is not None
+    unread = Unread()
+    service.pump.unread = unread.first
+    listening = await loop.create_server(
+        lambda: Connection(server, unread, loop=loop), settings.host, settings.port, backlog=4096
+    )
     log.write(log.READY)
     pumping = loop.create_task(service.pump.run())
     await stopping
     log.write("INFO:     Shutting down")
-    await site.stop()
+    listening.close()
     limit = time.monotonic() + settings.shutdown_timeout
     while routes.busy and time.monotonic() < limit:
         await asyncio.sleep(0.02)

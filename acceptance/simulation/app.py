@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from acceptance.simulation import answers
+from acceptance.simulation.arrivals import take
 from acceptance.simulation.bodies import (
     Chat,
     Completion,
@@ -88,6 +89,8 @@ class Routes:
             return web.json_response(refused.body, status=refused.status)
         except web.HTTPException as error:
             return web.json_response({"detail": error.reason}, status=error.status)
+        finally:
+            take(request)
 
     def _let_in(self, request: web.Request) -> bool:
         sent = request.headers.get("Authorization", "")
@@ -155,10 +158,12 @@ class Routes:
         return web.Response()
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
-        data = read_json(await request.read(), request.headers.get("Content-Type", ""))
+        raw = await request.read()
+        came = take(request)
+        data = read_json(raw, request.headers.get("Content-Type", ""))
         settings = self.service.settings
         body = read_asked(KINDS[request.path], data, settings.served, settings.max_model_len)
-        live = self.service.admit(body)
+        live = self.service.admit(body, came)
         self.busy += 1
         try:
             if body.stream:

@@ -34,7 +34,8 @@ class Sink(Protocol):
 @dataclass(eq=False)
 class Job:
     """One choice of one request. prompt, output: tokens. arrived: seconds, same clock as steps.
-    ready: when the front end is done with it, see Scheduler.submit.
+    ready: when the front end is done with it, see Scheduler.submit. missed: seconds from then to
+    the last step that had begun without it when it was submitted; none in virtual time.
     cached: prompt tokens that need not be computed. delay: seconds more that its first step takes.
     active: whether it is among its engine's running. times: scheduled moment of each token."""
 
@@ -45,6 +46,7 @@ class Job:
     cached: int = 0
     delay: float = 0.0
     ready: float = 0.0
+    missed: float = 0.0
     engine: int = -1
     active: bool = False
     computed: int = 0
@@ -121,7 +123,9 @@ class Scheduler:
             server["front_end"] if front_end is None else front_end
         )
         self._submitted = 0
-        self._free = 0.0  # moment from which the front end is
+        # The front end: when it was last idle, when it began what it is at, and when it is done.
+        self._idle = self._began = self._free = 0.0
+        self._planned = 0.0  # when the last step that was planned began
         noise = self.faults.noise
         self._noise = float(server["noise"] if noise is None else noise)
         seed = self.faults.seed
@@ -134,14 +138,25 @@ class Scheduler:
 
     def submit(self, job: Job) -> None:
         """Gives the job to the engine with the fewest unfinished requests. It is ready when the one
-        front end has read and tokenized those before it and then this one."""
-        job.ready = self._free = max(self._free, job.arrived) + self._front_end
+        front end has read and tokenized those before it and then this one. Jobs may be submitted
+        in another order than they arrived in: the front end began with the first of them."""
+        if job.arrived >= self._free:
+            self._idle, self._began, self._free = self._free, job.arrived, job.arrived
+        earlier = self._began - max(job.arrived, self._idle)
+        if earlier > 0:
+            self._began, self._free = self._began - earlier, self._free - earlier
+        job.ready = self._free = self._free + self._front_end
+        job.missed = max(0.0, self._planned - job.ready)
         self._submitted += 1
         starved = self.faults.starved_engine
         able = [e for e in self.engines if len(self.engines) == 1 or e.number != starved]
         chosen = min(able, key=lambda e: (len(e.waiting) + len(e.running), e.number))
         job.engine = chosen.number
         chosen.waiting.append(job)
+
+    def earliest(self, arrived: float) -> float:
+        """When a job that arrived then and is submitted next is ready."""
+        return max(self._free, arrived) + self._front_end
 
     def drop(self, job: Job) -> None:
         """Takes an aborted job out."""
@@ -160,6 +175,7 @@ class Scheduler:
             first = min(e.waiting[0].ready for e in self.engines if e.waiting)
             now = max(now, first)
         step = Step(now, now, [], [])
+        self._planned = now
         loads = [self._plan_engine(engine, step) for engine in self.engines]
         step.end = now + self._seconds(loads, step)
         return step

@@ -22,11 +22,14 @@ WHOLE = (
     *(0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0),
     *(240.0, 480.0, 960.0, 1920.0, 7680.0),
 )
+LATE = "simulation:first_token_late_seconds"  # how late it was against its own schedule; not vLLM's
+LATENESS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 HISTOGRAMS = {
     "vllm:time_to_first_token_seconds": FIRST_TOKEN,
     "vllm:inter_token_latency_seconds": BETWEEN,
     "vllm:request_time_per_output_token_seconds": BETWEEN,
     "vllm:e2e_request_latency_seconds": WHOLE,
+    LATE: LATENESS,
 }
 COUNTERS = (
     *("vllm:prompt_tokens_total", "vllm:generation_tokens_total", "vllm:num_preemptions_total"),

@@ -15,7 +15,7 @@ from acceptance.simulation.bodies import Refused, tokens_of
 from acceptance.simulation.engine import Job, Limits, Scheduler
 from acceptance.simulation.language import Generated, generate
 from acceptance.simulation.latency import constants
-from acceptance.simulation.metrics import Metrics
+from acceptance.simulation.metrics import LATE, Metrics
 from acceptance.simulation.prefixes import Prefixes
 from acceptance.simulation.pump import Pump
 
@@ -86,8 +86,9 @@ class Service:
         digest = hashlib.sha256(told.encode()).hexdigest()[:8]
         return "-".join(filter(None, (f"vllm-{self.version}", layout, digest)))
 
-    def admit(self, body: Completion | Chat) -> Live:
-        """Checks and generates, without queueing. Raises Refused."""
+    def admit(self, body: Completion | Chat, came: float) -> Live:
+        """Checks and generates, without queueing. came: seconds of time.monotonic(). Raises
+        Refused."""
         if self._dead:
             raise Refused("EngineCore encountered an issue", 500, "EngineDeadError")
         limit = self.settings.max_model_len
@@ -101,7 +102,7 @@ class Service:
             self.settings.served,
             self.fingerprint,
         )
-        live = Live(head, body, prompts, [], time.monotonic())
+        live = Live(head, body, prompts, [], came)
         if self.faults.bites(max(caps)):
             self._met += 1
             live.number = self._met
@@ -232,6 +233,8 @@ class Service:
                 self.metrics.observe(job.engine, name, at - since)
             emit(index, number)
             sent.append(time.monotonic())
+            if not number:
+                self.metrics.observe(job.engine, LATE, max(0.0, sent[0] - at) + job.missed)
 
         return sink
 

@@ -9,7 +9,7 @@ from load_fakes import BATCH, ISL, OSL, all_failed, counted, tool_json
 
 from acceptance.judging.judgement import Kind, Limit
 from acceptance.load.cellrun import NodeLog
-from acceptance.load.counters import CACHE_HITS, GENERATED, SUCCEEDED, Counters
+from acceptance.load.counters import CACHE_HITS, GENERATED, SIMULATED_LATE, SUCCEEDED, Counters
 from acceptance.load.engine import ClientLoad, LoadEngine
 from acceptance.load.measurements import measurements
 from acceptance.load.result import BenchResult
@@ -61,6 +61,22 @@ def served(run: CellRun, ttft: float = 0.1, itl: float = 0.01) -> CellRun:
             "after": counted(100 + TOKENS, 10 + BATCH, ttft=ttft, itl=itl),
         }
     )
+
+
+def simulated(run: CellRun, late: float) -> CellRun:
+    """On a simulated server that sent each first token so late, in seconds."""
+
+    def counts(counters: Counters, requests: float) -> Counters:
+        own = {"sum": late * requests, "count": requests}
+        values = {f"{SIMULATED_LATE}_{part}": {"0": value} for part, value in own.items()}
+        return Counters(values=counters.values | values)
+
+    update = {
+        "lane": "simulated",
+        "before": counts(run.before, 10),
+        "after": counts(run.after, 10 + BATCH),
+    }
+    return run.model_copy(update=update)
 
 
 def bounded(run: CellRun, **lowest: float) -> CellRun:
@@ -154,6 +170,8 @@ DEFECTS: list[tuple[set[str], Callable[[CellRun], CellRun]]] = [
         {"server-histograms"},
         lambda run: after(run, without(run.after, "vllm:time_to_first_token_seconds_sum")),
     ),
+    ({"simulation-late"}, lambda run: simulated(run, 0.0065)),  # of a TTFT of 100 ms
+    ({"simulation-late"}, lambda run: run.model_copy(update={"lane": "simulated"})),
     ({"beyond-physics"}, lambda run: bounded(run, tpot_mean_ms=10.5)),
     ({"beyond-physics"}, lambda run: bounded(run, ttft_mean_ms=101)),
     (
@@ -197,6 +215,10 @@ def test_broken_stream_that_the_tool_counts_as_success_is_invalid(healthy: CellR
     run = with_result(healthy, **changes)
     assert (run.result.completed, run.result.failed) == (BATCH, 0)
     assert {"output-length", "generated-tokens"} <= told(run)
+
+
+def test_a_simulation_may_be_a_little_late(healthy: CellRun):
+    assert not told(simulated(healthy, 0.0055))
 
 
 def test_prompts_a_token_or_two_off_are_valid(healthy: CellRun):

@@ -159,6 +159,26 @@ def test_one_front_end_takes_requests_in_turn() -> None:
     assert all(job.times[0] > job.ready for job in jobs)
 
 
+def test_the_front_end_began_with_the_first_that_came_whichever_was_read_first() -> None:
+    each = constants()["server"]["front_end"]
+    scheduler = Scheduler(TP, LIMITS, QUIET)
+    jobs = [Job(10, 5, at, ignore) for at in (0.003, 0.001, 0.002)]
+    for job in jobs:
+        scheduler.submit(job)
+    assert jobs[-1].ready == pytest.approx(0.001 + 3 * each)
+    assert scheduler.earliest(0.0) == pytest.approx(0.001 + 4 * each)
+    assert [job.missed for job in jobs] == [0, 0, 0]
+
+
+def test_a_request_that_is_read_too_late_for_its_step_tells() -> None:
+    scheduler = Scheduler(TP, LIMITS, QUIET, front_end=0)
+    scheduler.submit(Job(10, 50, 1.0, ignore))
+    scheduler.plan(1.5)
+    late = Job(10, 5, 1.2, ignore)
+    scheduler.submit(late)
+    assert late.missed == pytest.approx(0.3)
+
+
 def test_late_arrivals_join_at_the_next_step() -> None:
     scheduler = Scheduler(TP, LIMITS, QUIET)
     early, late = Job(100, 50, 0.0, ignore), Job(100, 50, 0.1, ignore)

@@ -26,12 +26,18 @@ SOURCE = "acceptance/simulation/model.toml, in virtual time"
 HEADER = """What the simulated server's latency model says of each cell, in virtual time.
 Made by tests/tools/simulated_references.py. The tolerances are what the machine under server and
 client adds, and the spread of a few tokens. Not loaded by itself: --references names it."""
-# What two cores add to a TTFT: at once, for each request of the burst (full runs gave up to 0.62 ms
-# where server and client read and write them all), and as a share of it.
-ADDED_MS, REQUEST_MS, SHARE = 12.0, 0.4, 0.08
-EARLY = 0.12  # of a mean TTFT: full runs on two cores gave 5.2 % below what virtual time says
+# What two cores add to a TTFT: at once, for each request of the burst, and as a share of it. Cells
+# of 1, 8, 16, 32, 64, 128 and 256 requests lay at most 6, 9, 19, 18, 28, 91 and 121 ms above the
+# model with other work on the machine (load average 1 to 6), where no rule held them invalid.
+# Before requests counted from their connection, 20 runs gave up to 18 ms in a burst of 8.
+ADDED_MS, REQUEST_MS, SHARE = 15.0, 0.4, 0.025
+# Below a mean TTFT: requests that start later than the first wait for less. Up to 21 ms of 1147.
+EARLY = 0.08
 STEP = 0.03  # what is added to a step's own time
-
+# Median and P99 of a TPOT of ten tokens jump with the one prompt more that a step takes in: with
+# steps 20 % longer the model's median falls by up to 26 %, while the mean rises by 15.8 % at least.
+JUMPS = (0.35, 0.35)
+THROUGHPUT = 0.02  # of it, beside what is added to a burst's whole duration
 
 # Both layouts compute the same hash.
 SAME: tuple[dict[str, Any], ...] = (
@@ -49,6 +55,8 @@ def entries() -> Iterator[dict[str, Any]]:
         for cell in cells(deployment, Tier.FULL):
             said = expected(deployment, cell.batch, cell.isl, cell.osl)
             output = said.output_throughput
+            slower = round(THROUGHPUT + _added(cell) / (1000 * said.duration_s), 3)
+            jumps = JUMPS if cell.workload == "prompt-heavy" else None
             rows = [
                 (
                     *("ttft_mean_ms", said.ttft_mean_ms, "ms"),
@@ -56,14 +64,14 @@ def entries() -> Iterator[dict[str, Any]]:
                 ),
                 ("ttft_median_ms", said.ttft_median_ms, "ms", *_around_median(said, cell)),
                 ("tpot_mean_ms", said.tpot_mean_ms, "ms", 0.1, 0.08),
-                ("tpot_median_ms", said.tpot_median_ms, "ms", 0.1, 0.08),
-                ("tpot_p99_ms", said.tpot_p99_ms, "ms", 0.15, 0.15),
-                ("output_throughput", output, "tok/s", 0.1, 0.05),
+                ("tpot_median_ms", said.tpot_median_ms, "ms", *(jumps or (0.1, 0.08))),
+                ("tpot_p99_ms", said.tpot_p99_ms, "ms", *(jumps or (0.15, 0.15))),
+                ("output_throughput", output, "tok/s", slower, 0.05),
                 (
                     *("total_token_throughput", output * (cell.isl + cell.osl) / cell.osl),
-                    *("tok/s", 0.1, 0.05),
+                    *("tok/s", slower, 0.05),
                 ),
-                ("request_throughput", output / cell.osl, "req/s", 0.1, 0.05),
+                ("request_throughput", output / cell.osl, "req/s", slower, 0.05),
             ]
             for metric, value, unit, lower, upper in rows:
                 yield {
