@@ -76,6 +76,7 @@ _NATIVE = re.compile(
 )
 _IGNORED = re.compile(r"Exception ignored |Error in (?:sys\.excepthook|atexit)")
 _ONE_REQUEST = re.compile(r"Exception in ASGI application|Task exception was never|future: <")
+_SIGNALLED = re.compile(r"ended with exit code -(?P<number>\d{1,4})\b")
 _SERVING = "Application startup complete"
 _STOP = "[shutdown] API server: shutdown triggered"
 
@@ -87,6 +88,7 @@ class CauseFinder:
         self._tracebacks = Tracebacks()
         self._best: dict[_Rank, Cause] = {}
         self._recent: deque[LogLine] = deque(maxlen=12)
+        self._time = ""  # that any line told last
         self._error: Cause | None = None
         self._serving = 0  # line at which the first API server had started
         self._stopping = False
@@ -102,6 +104,7 @@ class CauseFinder:
             self._look(line, line.text[:_SEARCHED])
         if line.text.strip():
             self._recent.append(line)
+            self._time = line.time or self._time
 
     def cause(self) -> Cause:
         """The best answer so far; always one."""
@@ -225,7 +228,7 @@ class CauseFinder:
         last = self._recent[-1]
         if self._error is not None and last.number - self._error.number <= _NEAR:
             return self._error
-        since = next((near.time for near in reversed(self._recent) if near.time), "its start")
+        since = self._time or "its start"
         said = f'no exception in the log; silent since {since}; last line: "{last.text.strip()}"'
         warned = [
             near
@@ -245,6 +248,16 @@ def root_cause(log: Path | Iterable[LogLine], start: int = 0) -> Cause:
     for line in read_lines(log, start) if isinstance(log, Path) else log:
         finder.feed(line)
     return finder.cause()
+
+
+def of_death(cause: Cause, fate: str) -> Cause:
+    """The cause where the server's process ended as its custody tells (fate): by a signal, unless
+    its log has an exception. A process that is killed logs nothing."""
+    death = _SIGNALLED.search(fate)
+    if not death or not kinds.is_silence(cause.kind):
+        return cause
+    sign, kind = kinds.signal_kind(int(death["number"]))
+    return _of_kind(replace(cause, line=f"killed by {sign}: {cause.line}"), kind)
 
 
 def _of_kind(cause: Cause, kind: Kind) -> Cause:

@@ -52,8 +52,8 @@ def generate_at(
     except httpx.HTTPError as error:
         raise ServerError(f"no generation: {error!r}", asked=asked) from error
     if answer.status_code != 200:
-        body = answer.text[:300]
-        raise ServerError(f"no generation: HTTP {answer.status_code} {body}", asked=asked)
+        said_why = _why(answer)
+        raise ServerError(f"no generation: HTTP {answer.status_code} {said_why}", asked=asked)
     try:
         said: dict[str, Any] = answer.json()
         made = said["usage"]["completion_tokens"]
@@ -63,6 +63,16 @@ def generate_at(
     if made != tokens:
         raise ServerError(f"a generation of {made} tokens", asked=asked)
     return said
+
+
+def _why(answer: httpx.Response) -> str:
+    """What an answer gives as its error, without vLLM's pointer to a stack trace that the client
+    does not see; at most 300 characters."""
+    try:
+        why = str(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        why = answer.text
+    return why.partition(". See stack trace")[0][:300]
 
 
 def prove_identity(server: Endpoint, timeout: float = 10.0) -> None:

@@ -96,6 +96,11 @@ def silence_after(text: str) -> Kind:
     return next((kind for kind in SILENCES if kind.pattern.search(text)), _SILENT)
 
 
+def is_silence(name: str) -> bool:
+    """Whether a kind says that nothing failed aloud."""
+    return name in {kind.name for kind in (*SILENCES, _SILENT, NO_OUTPUT)}
+
+
 def signal_kind(number: int) -> tuple[str, Kind]:
     """The name of a signal, and the kind of death by it."""
     known = {item.value: item.name for item in signal.Signals}

@@ -15,7 +15,7 @@ import httpx
 
 from acceptance.errors import ServerError
 from acceptance.secrets import Redactor
-from acceptance.serving.cause import root_cause
+from acceptance.serving.cause import of_death, root_cause
 from acceptance.serving.client import client
 from acceptance.serving.generation import generate, prove_identity
 from acceptance.serving.log import LogTail
@@ -145,7 +145,7 @@ def failure(server: Server, happened: str, hint: str = "", cause: str = "") -> S
     assert log is not None
     clean = Redactor([server.api_key] if server.api_key else [])
     asked = server.command.shell() if server.command else server.base_url
-    logged = None if cause else root_cause(log)
+    logged = None if cause else of_death(root_cause(log), happened)
     return ServerError(
         clean(f"{server.deployment.name} {happened}"),
         asked=asked,

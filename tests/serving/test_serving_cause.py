@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acceptance.serving import kinds
-from acceptance.serving.cause import Cause, CauseFinder, root_cause
+from acceptance.serving.cause import Cause, CauseFinder, of_death, root_cause
 from acceptance.serving.line import LogLine, parse
 from acceptance.serving.log import read_lines
 
@@ -453,6 +453,34 @@ def test_without_an_exception_the_last_words_are_told() -> None:
     assert find("only raw output").line == (
         'no exception in the log; silent since its start; last line: "only raw output"'
     )
+
+
+def test_silence_begins_with_the_last_line_that_tells_the_time() -> None:
+    served = [record("Application startup complete.", level="INFO"), *["GET /health 200"] * 20]
+    assert "silent since 11-24 05:42:28" in find("\n".join(served)).line
+
+
+@pytest.mark.parametrize(
+    ("log", "fate", "line", "kind"),
+    [
+        (
+            "up",
+            "ended with exit code -9 while serving",
+            "killed by SIGKILL: no exception",
+            "killed",
+        ),
+        ("", "lost node 1, which ended with exit code -11", "killed by SIGSEGV: ", "segfault"),
+        ("up", "ended with exit code 9 while serving", "no exception in the log", "silent"),
+        ("MemoryError: x", "ended with exit code -9", "MemoryError: x", "host-memory"),
+    ],
+)
+def test_a_signal_is_the_cause_where_the_log_has_none(
+    log: str, fate: str, line: str, kind: str
+) -> None:
+    text = f"Traceback (most recent call last):\n{log}" if "Error" in log else log
+    cause = of_death(find(text), fate)
+    assert cause.line.startswith(line)
+    assert cause.kind == kind
 
 
 def test_words_of_a_failure_at_a_harmless_level_are_no_cause() -> None:

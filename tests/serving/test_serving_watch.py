@@ -75,7 +75,10 @@ def test_a_killed_server_is_found(watched: Watched) -> None:
     assert server.custody is not None
     assert server.custody.pid is not None
     os.kill(server.custody.pid, signal.SIGKILL)
-    assert "rehearsal-tp-ep ended with exit code -9 while serving" in only(server, told)
+    said = only(server, told)
+    assert "rehearsal-tp-ep ended with exit code -9 while serving" in said
+    assert "cause: killed by SIGKILL: no exception in the log" in said
+    assert "try: killed from outside, most often for memory" in said
 
 
 def test_a_server_that_ends_itself_is_found_with_the_cause(watched: Watched) -> None:
