@@ -114,7 +114,8 @@ class Stub:
     again: instead of wrong when a prompt is scored the second time. ranks: by the header's value.
     truncated: tokens of a prompt that are lost behind its first. crossed: every n-th greedy answer
     is the one to an earlier prompt, where others are in flight. stale: a prompt asked again is
-    answered as an earlier one. chats: what a chat is answered with, by its last message. edit: has
+    answered as an earlier one. begins: tokens; prompts that begin with the same ones are answered
+    as the first of them. chats: what a chat is answered with, by its last message. edit: has
     the last word on an answer's JSON.
     """
 
@@ -125,6 +126,7 @@ class Stub:
     truncated: int = 0
     crossed: int = 0
     stale: bool = False
+    begins: int = 0
     salted: bool = True
     engines: int = 1
     routed: bool = True
@@ -207,6 +209,8 @@ class Stub:
                 prompt = self.cache[key] if self.stale else prompt
             other = next(iter(self.cache.values()), asked)
             self.cache[key] = other
+        if self.begins:
+            prompt = self.cache.setdefault(tuple(asked[: self.begins]), prompt)
         if self.crossed and len(self.said) % self.crossed == 0 and len(self.said) > 1:
             prompt = list(self.said[-2])
         state = digest(prompt)

@@ -50,6 +50,17 @@ def different_prompts(
     return made
 
 
+def alike_prompts(
+    texts: Mapping[str, Sequence[int]], count: int, shared: int, own: int
+) -> dict[str, list[int]]:
+    """Prompts that begin with the same `shared` tokens, and end in `own` others each."""
+    windows = list(different_prompts(texts, count + 1, shared + own).values())
+    return {
+        f"alike-{number}": [*windows[0][:shared], *window[1 : own + 1]]
+        for number, window in enumerate(windows[1:])
+    }
+
+
 def alone(http: httpx.Client, model: str, crowd: Sequence[Greedy]) -> Agreement:
     """How far what was said in the crowd lies from what the same tokens score, one request at a
     time. An answer that belongs to another prompt is improbable after its own."""

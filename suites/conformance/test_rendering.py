@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from acceptance.conformance.bodies import body
 from suites.checklist import check
 from suites.conformance.asking import Requests
 from suites.conformance.holding import beyond_simulation, needs_reasoning, specified
@@ -56,6 +57,7 @@ RENDERED = {
     for name, messages in CONVERSATIONS.items()
 }
 GOES_ON = TOGETHER.whole("chat", **CONTINUED, max_tokens=1, return_token_ids=True)
+TEXT = TOGETHER.whole("completion", max_tokens=1, return_token_ids=True)
 AFTER_THOUGHT = TOGETHER.whole("chat", messages=THOUGHT_OVER, max_tokens=1, return_token_ids=True)
 
 
@@ -98,6 +100,23 @@ def test_begun_answer_goes_on(answers: Answers, record_check: RecordCheck) -> No
     if run[-len(ending) :] != ending:
         problems.append(f"the prompt ends in {run[-len(ending) :]}, not in {ending}")
     specified(record_check, problems)
+
+
+@check(33)
+def test_text_gets_one_bos(
+    deployment: Deployment, answers: Answers, record_check: RecordCheck
+) -> None:
+    """A text prompt is run after one BOS token, which DeepSeek's tokenizer puts before every text.
+
+    Does not prove the rest of the tokenizer the model's. Would have caught
+    a checkpoint by whose tokenizer the server and its own /tokenize both put two, or none.
+    """
+    beyond_simulation(deployment)
+    run = prompt_ids(answers.whole(TEXT)) or []
+    text = f"{BOS}{body('completion', answers.model)['prompt']}"
+    raw = {"model": answers.model, "prompt": text, "add_special_tokens": False}
+    once = tokenized(answers, raw)
+    specified(record_check, [] if run == once else [f"run {run}, with one BOS {once}"])
 
 
 @check(50)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from acceptance.correctness.crowd import (
+    alike_prompts,
     alone,
     ask_all,
     crowd_size,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from fixtures.run import Run
 
 SAID, GIVEN = 16, 32  # tokens of an answer and of a prompt in a crowd
+ALIKE, PAGES = 8, 4  # prompts that begin alike, and for how many pages
 CROWDED = 1.5  # written in a crowd, scored alone: two kernels and two batches
 ECHOED = 0.9  # share of nonces that come back: a model may err, a server may not mix up
 SEQS = 256  # vLLM's default of --max-num-seqs for serving
@@ -98,6 +100,30 @@ def test_a_crowd_changes_nobodys_tokens(
     )
     found = alone(bulk, server.model, crowd[-LOOKED_AT[deployment.lane] :])
     agree(judge, "crowd", found, between(floor, run, deployment, factor=CROWDED), WRITTEN)
+
+
+@check(79)
+def test_prompts_that_begin_alike_are_kept_apart(
+    server: Server,
+    deployment: Deployment,
+    bulk: httpx.Client,
+    shape: Shape,
+    prompts: dict[str, list[int]],
+    floor: Floor,
+    run: Run,
+    judge: Judge,
+) -> None:
+    """Prompts with one beginning of several pages and ends of their own, one after the other, are
+    each answered as is probable after all of the prompt, when scored alone.
+
+    Whether the server has a prefix cache or not; scoring does not read it. Does not prove entries
+    that were evicted and came back. Would have caught a prefix cache, or a gateway that answers
+    from one of its own, whose key leaves out how a prompt ends.
+    """
+    asked = alike_prompts(prompts, ALIKE, PAGES * shape.page + shape.page // 2, shape.page)
+    said = greedy(bulk, server.model, asked, SAID, concurrent=1)
+    found = alone(bulk, server.model, said)
+    agree(judge, "alike", found, between(floor, run, deployment, factor=CROWDED), WRITTEN)
 
 
 def test_those_who_leave_change_nobodys_tokens(

@@ -276,7 +276,7 @@ class Handler(BaseHTTPRequestHandler):
     def _prompts(self, body: dict[str, Any]) -> list[list[int]]:
         prompt = body.get("prompt")
         if isinstance(prompt, list) and isinstance(prompt[0], str):
-            return [encode(text) for text in prompt]
+            return [self._prompt({**body, "prompt": text}) for text in prompt]
         return [self._prompt(body)]
 
     def _prompt(self, body: dict[str, Any], *, tokenizing: bool = False) -> list[int]:
@@ -286,8 +286,10 @@ class Handler(BaseHTTPRequestHandler):
             return tokens[1:] if "renders-otherwise" in breaks and tokenizing else tokens
         prompt: str | list[int] = body["prompt"]
         if isinstance(prompt, str):
-            twice = "second-bos" in breaks and not tokenizing
-            return [0, *encode(prompt)] if twice else encode(prompt)
+            begins = [0] if body.get("add_special_tokens", True) else []
+            if "tokenizer-adds-bos" in breaks or ("second-bos" in breaks and not tokenizing):
+                begins *= 2
+            return [*begins, *encode(prompt)]
         return prompt[:100] if "prompt-cut" in breaks else prompt
 
     def _tools_refused(self, body: dict[str, Any]) -> bool:

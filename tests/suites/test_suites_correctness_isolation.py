@@ -140,6 +140,22 @@ class TestCrowds:
         with pytest.raises(JudgementFailed, match="logprob_abs_diff_mean"):
             self.run(world, Stub(crossed=4), check)
 
+    def alike(self, world: World, stub: Stub) -> None:
+        check = isolation.test_prompts_that_begin_alike_are_kept_apart
+        self.run(world, stub, check, shape=SHAPE)
+        asked = [tuple(prompt[: 4 * PAGE]) for prompt in stub.said]
+        assert len(set(asked)) == 1 < len(asked)
+
+    @healthy(isolation.test_prompts_that_begin_alike_are_kept_apart)
+    def test_alike_and_kept_apart(self, world: World) -> None:
+        self.alike(world, Stub(wrong=BF16, decoded=noisy(seed=2)))
+        assert set(held(world).values()) == {Outcome.PASS}
+
+    @broken(isolation.test_prompts_that_begin_alike_are_kept_apart)
+    def test_alike_and_taken_for_one(self, world: World) -> None:
+        with pytest.raises(JudgementFailed, match="alike_logprob_abs_diff_mean"):
+            self.alike(world, Stub(begins=2 * PAGE))
+
     @healthy(isolation.test_preemption_changes_nobodys_tokens)
     def test_preempted_and_whole(self, world: World) -> None:
         self.pressed(world, Stub(wrong=BF16, preempts=1, kv_tokens=1000))
