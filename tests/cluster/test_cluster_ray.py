@@ -22,7 +22,9 @@ from serving_world import fake_deployment, lives, started_for, told_apart, until
 
 from acceptance.cluster import launcher as launching
 from acceptance.cluster.launcher import RayLauncher
+from acceptance.cluster.record import State, read_fleet
 from acceptance.errors import InputError, ServerError
+from acceptance.serving.processes import marked
 from acceptance.serving.together import Together
 from acceptance.serving.watch import ServerWatch
 
@@ -126,6 +128,37 @@ def test_a_run_on_the_cluster(ray: Any, tmp_path: Path, monkeypatch: pytest.Monk
     assert "# node 1\n" in ready.command
     log = ran.run_dir / "nodes" / "1" / "servers" / f"{NAME}.benchmark.log"
     assert log.read_text().startswith("acceptance: node 1 is ")
+
+
+def test_a_fleet_whose_driver_is_killed_leaves_nothing_and_goes_on(
+    cluster: Path, tmp_path: Path
+) -> None:
+    """Real runs of the suite on both nodes, the driver killed, and the same fleet resumed."""
+    folder = tmp_path / "fleet"
+    site = ROOT / "fixtures" / "demo" / "fleet"
+    command = [sys.executable, "-m", "reports.fleet", "--cluster", "auto"]
+    words = [f"--deployments={site}", "--deployment=fleet-host", "suites/memory/test_memory.py"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": f"127.0.0.1:{PORT}"}
+
+    def running() -> list[psutil.Process]:
+        names = read_fleet(folder).hosts if (folder / "fleet.json").exists() else ()
+        return [process for name in names for process in marked(f"{folder}/{name}")]
+
+    with subprocess.Popen([*command, f"--run-dir={folder}", *words], cwd=ROOT, env=env) as driver:
+        assert until(lambda: len(running()) >= 8, 120)  # pytest, wardens and servers, twice
+        tree = running()
+        driver.kill()
+    assert until(lambda: not [*filter(lives, tree), *running()], LEFT), told_apart(tree)
+    again = subprocess.run(
+        [*command, f"--resume={folder}"], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+    assert again.returncode == 1, again.stderr  # two hosts are too few to be held together
+    assert "INCOMPLETE (simulated lane): 2 hosts" in again.stdout
+    assert "ACCEPTED" not in (folder / "fleet.html").read_text()
+    record = read_fleet(folder)
+    assert [entry.state for entry in record.hosts.values()] == [State.DONE] * 2
+    for name in record.hosts:
+        assert (record.run_of(name) / "acceptance.html").is_file()
 
 
 def test_a_lost_machine_is_a_named_failure(ray: Any, cluster: Path, run_dir: Path) -> None:
