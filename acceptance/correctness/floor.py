@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from acceptance.deployments.schema import Precision
 
 DATA = Path(__file__).with_name("tolerances.toml")
+PRECISION = "precision"  # the part that is what the checkpoint's own arithmetic makes of it
 QUANTITIES = ("mean", "kl", "disagreement", "dnll")
 
 
@@ -51,14 +52,20 @@ class Floor:
     def limit(self, name: str, *, most: float | None = None, factor: float = 1.0) -> Limit:
         """The ceiling of a quantity between two servers. most: from a reference, instead of the
         declared one. factor: for noisier comparisons, applied last."""
-        rule = rules()["quantity"][name]
-        least = rule["least"][self.precision.value]
-        cap = rule["most"] if most is None else most
-        noise = self.noise(name) if self.parts else 0.0
-        upper = min(cap, max(least, rule["factor"] * noise)) * factor
+        rule, precision = rules()["quantity"][name], self.precision.value
+        least = rule["least"][precision]
+        cap = rule["most"][precision] if most is None else most
+        factors = dict.fromkeys(self.parts, rule["factor"])
+        if PRECISION in factors:
+            factors[PRECISION] = rule["of_precision"][precision]
+        scaled = {p: factors[p] * quantity(name, found) for p, found in self.parts.items()}
+        loudest = max(scaled, key=lambda part: scaled[part], default=None)
+        upper = min(cap, max(least, scaled[loudest] if loudest else 0.0)) * factor
+        noise = quantity(name, self.parts[loudest]) if loudest else 0.0
         told = (
-            f"{rule['factor']:g} x this run's noise floor of {noise:.3g} "
-            f"({', '.join(self.parts) or 'nothing measured'}), at least {least:g}, at most {cap:g}"
+            f"{factors[loudest] if loudest else rule['factor']:g} x this run's noise floor of "
+            f"{noise:.3g} ({loudest or 'nothing measured'}; of {', '.join(self.parts) or 'none'}), "
+            f"at least {least:g}, at most {cap:g}"
         )
         told += f", x {factor:g}" if factor != 1 else ""
         source = f"acceptance/correctness/{DATA.name}: {told}"
@@ -71,11 +78,11 @@ class Floor:
         return f"mean |dlogp| {self.noise('mean'):.2g} nats ({parts})" if parts else "not measured"
 
 
-def own_limit(name: str) -> Limit:
+def own_limit(name: str, precision: Precision) -> Limit:
     """What a server may differ from itself by at most."""
     return Limit(
         kind=Kind.CEILING,
-        upper=rules()["self"][name],
+        upper=rules()["self"][name][precision.value],
         unit=rules()["quantity"][name]["unit"],
         source=f"acceptance/correctness/{DATA.name}: one server against itself",
     )

@@ -64,7 +64,7 @@ def warm_up(target: Target, cell: Cell, deadline: float, rule: WarmRule | None =
     requests = max(cell.batch, target.deployment.layout.data)
     done = WarmUp(rule=rule, requests=requests, isl=cell.isl, osl=min(cell.osl, WARM_OUTPUT))
     draw = random.Random(f"warm-up of {cell.deployment} {cell.id}")
-    tokens = _ordinary_tokens(target.model_path)
+    tokens = ordinary_tokens(target.model_path)
     while len(done.waves) < rule.most and not done.steady and not done.failed:
         prompts = [draw.choices(tokens, k=cell.isl) for _ in range(requests)]
         seconds, reasons = asyncio.run(_wave(target, prompts, done.osl, deadline))
@@ -130,7 +130,7 @@ async def _send(
     return "" if answer.status_code == 200 else f"HTTP {answer.status_code}: {answer.text[:200]}"
 
 
-def _ordinary_tokens(model_path: str) -> range:
+def ordinary_tokens(model_path: str) -> range:
     """Token ids to draw prompts from: a local checkpoint's own vocabulary, else DeepSeek's."""
     config = Path(model_path) / "config.json"
     size = ORDINARY_TOKENS

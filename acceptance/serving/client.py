@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # Seconds that an unused connection is kept. vLLM's web server closes it after 5, which is httpx's
 # own default too: a request that is sent at that moment is reset, and looks like a server's fault.
 UNUSED = 1.0
+# Of a request that may bring an error: vLLM's web server closes the connection after the answer to
+# one that raised (0.25.1 on an H200), and what came next on it would be reset.
+LAST = {"Connection": "close"}
 
 
 def kept(connections: int = 100, unused: int = 20) -> httpx.Limits:

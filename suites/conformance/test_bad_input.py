@@ -14,6 +14,7 @@ from acceptance.conformance.bodies import PATHS, body
 from acceptance.conformance.limits import limits
 from acceptance.conformance.refusals import QUICK, Refusal, refusal_problems
 from acceptance.errors import ServerError
+from acceptance.serving.client import LAST
 from acceptance.serving.generation import generate
 from reports.exchanges import recall
 from suites.checklist import check
@@ -236,9 +237,10 @@ def _refused_all(answers: Answers) -> Refused:
 def _send(answers: Answers, refusal: Refusal) -> httpx.Response:
     path, client = PATHS[refusal.kind], answers.client
     if refusal.raw is not None:
-        sent = {"Content-Type": refusal.content_type}
+        sent = {"Content-Type": refusal.content_type, **LAST}
         return client.post(path, content=refusal.raw, headers=sent)
-    return client.post(path, json=body(refusal.kind, answers.model, **(refusal.changes or {})))
+    asked = body(refusal.kind, answers.model, **(refusal.changes or {}))
+    return client.post(path, json=asked, headers=LAST)
 
 
 def _health(answers: Answers) -> int:

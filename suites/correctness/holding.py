@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from acceptance.correctness.compare import Agreement
-    from acceptance.deployments.schema import Deployment
+    from acceptance.deployments.schema import Deployment, Precision
     from acceptance.judging.judgement import Limit
     from fixtures.judging import Judge
     from fixtures.run import Run
@@ -80,6 +80,6 @@ def between(
     return limit_of
 
 
-def against_itself(what: str, metric: str) -> Limit:
+def against_itself(precision: Precision) -> Callable[[str, str], Limit]:
     """Limits of one server against itself."""
-    return own_limit(what)
+    return lambda what, metric: own_limit(what, precision)

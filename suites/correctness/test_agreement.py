@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from acceptance.correctness.compare import Agreement, agreement
-from acceptance.correctness.floor import rules
+from acceptance.correctness.floor import PRECISION, rules
 from acceptance.correctness.reference import reference_scores
 from acceptance.correctness.strata import strata
 from acceptance.errors import ObservationError
@@ -48,9 +48,10 @@ def test_log_probabilities_agree_with_transformers(
     Both read the same checkpoint; transformers computes in float32, in a process of its own, and
     once more in bfloat16, which shows what precision alone makes of it. Of FP8 or NVFP4 weights it
     reads what their values mean, so that kernels are judged and not the loss of quantising. Does
-    not prove decode kernels (see test_decode.py) nor that quantising lost little. Would have caught vllm#12892 and
-    vllm#25639 (incoherent R1), and two defects of vLLM 0.32 on CPU that it did find when this suite
-    was built: expert ids that ignore the expert map, and plain RoPE on a strided query.
+    not prove decode kernels (see test_decode.py) nor that quantising lost little. Would have caught
+    vllm#12892 and vllm#25639 (incoherent R1), and two defects of vLLM 0.32 on CPU that it did find
+    when this suite was built: expert ids that ignore the expert map, and plain RoPE on a strided
+    query.
     """
     if not deployment.model_is_generated:
         not_applicable("transformers cannot hold this checkpoint; see accuracy on its own tasks")
@@ -63,7 +64,7 @@ def test_log_probabilities_agree_with_transformers(
     unpacked = Path(server.model_path) / UNPACKED
     checkpoint = str(unpacked) if unpacked.is_dir() else server.model_path
     reference = reference_scores(checkpoint, dict(prompts), folder, python=python)
-    floor.parts["precision"] = agreement(reference.exact, reference.rounded)
+    floor.parts[PRECISION] = agreement(reference.exact, reference.rounded)
     agree(judge, "prompt", agreement(reference.exact, scored), between(floor, run, deployment))
 
 

@@ -59,7 +59,7 @@ def test_tokens_are_the_same_after_the_matrix(
     (garbled after experts were moved for balance), and state that load corrupts.
     """
     again = score(bulk, server.model, prompts)
-    agree(judge, "after", agreement(scored, again), against_itself)
+    agree(judge, "after", agreement(scored, again), against_itself(server.deployment.precision))
     given = {one.name: list(one.prompt) for one in account.greedy}
     count = len(account.greedy[0].tokens)
     said = greedy(bulk, server.model, given, count, concurrent=len(given))

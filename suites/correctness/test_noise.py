@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from acceptance.correctness.compare import agreement
+from acceptance.correctness.floor import own_limit
 from acceptance.correctness.ranks import asked_ranks, score_rank
 from acceptance.deployments.schema import Lane
 from acceptance.judging.judgement import Kind, Limit, Measurement
@@ -30,7 +31,7 @@ def test_the_same_texts_score_the_same_again(floor: Floor, judge: Judge) -> None
     Does not prove either answer right. Would have caught vllm-ascend#5269 (correct the first time,
     garbled after).
     """
-    agree(judge, "repeat", floor.parts["repeat"], against_itself)
+    agree(judge, "repeat", floor.parts["repeat"], against_itself(floor.precision))
 
 
 def test_a_text_alone_scores_as_in_a_batch(floor: Floor, judge: Judge) -> None:
@@ -40,7 +41,7 @@ def test_a_text_alone_scores_as_in_a_batch(floor: Floor, judge: Judge) -> None:
     read each other's cache, and vllm#53411 (a default MoE backend that inflated log-probabilities
     by batch).
     """
-    agree(judge, "batch", floor.parts["batch"], against_itself)
+    agree(judge, "batch", floor.parts["batch"], against_itself(floor.precision))
 
 
 def test_every_rank_scores_the_same(
@@ -84,7 +85,7 @@ def test_every_rank_scores_the_same(
     for answer in answers[1:]:
         found = agreement(answers[0].scored, answer.scored)
         floor.parts[f"rank {answer.rank}"] = found
-        agree(judge, "rank", found, against_itself, rank=answer.rank)
+        agree(judge, "rank", found, against_itself(floor.precision), rank=answer.rank)
 
 
 def test_the_noise_floor_is_told(
@@ -110,5 +111,5 @@ def test_the_noise_floor_is_told(
                     "rule": limit.source,
                 },
             ),
-            limit=against_itself(what, ""),
+            limit=own_limit(what, floor.precision),
         )

@@ -12,7 +12,6 @@ import httpx
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TOKENS = range(1000, 100_000)  # ids that every DeepSeek vocabulary has, and no special ones
 MOST = 32  # requests
 
 
@@ -34,10 +33,13 @@ def how_many(length: int, batched: int) -> int:
     return min(MOST, max(2, -(-batched // length) + 1))
 
 
-def longest_prompts(http: httpx.Client, model: str, length: int, count: int) -> list[Answered]:
-    """Sends `count` different prompts of `length` tokens at once and asks one token of each."""
+def longest_prompts(
+    http: httpx.Client, model: str, length: int, count: int, tokens: Sequence[int]
+) -> list[Answered]:
+    """Sends `count` different prompts of `length` tokens at once and asks one token of each.
+    tokens: ids to draw from."""
     drawn = random.Random(length)
-    prompts = [drawn.choices(TOKENS, k=length) for _ in range(count)]
+    prompts = [drawn.choices(tokens, k=length) for _ in range(count)]
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(lambda prompt: _ask(http, model, prompt), prompts))
 

@@ -17,6 +17,7 @@ from acceptance.gpus.kv import GIB
 from acceptance.gpus.probe import Observed, Unobservable
 from acceptance.gpus.telemetry import Span
 from acceptance.judging.judgement import Broken, Kind, Limit, Measurement, Window
+from acceptance.load.warmup import ordinary_tokens
 from acceptance.serving.metrics import scrape
 from fixtures.judging import not_applicable, unobservable
 from suites.memory.longest import how_many, longest_prompts
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from fixtures.judging import Judge
 
 DEFAULT_BATCHED = 8192  # tokens of a step, where the deployment leaves it to vLLM
-SETTLED = 0.5  # seconds for the sampler to see the end of what was measured
+SETTLED = 1.5  # seconds: memory that does not change is written once in about one
 
 
 def test_headroom_over_startup(
@@ -63,7 +64,8 @@ def test_headroom_over_longest_prompts(
     length = longest - 1  # one token is generated
     count = how_many(length, deployment.options.max_num_batched_tokens or DEFAULT_BATCHED)
     began = time.time()
-    answers = longest_prompts(http, server.model, length, count)
+    tokens = ordinary_tokens(server.model_path)
+    answers = longest_prompts(http, server.model, length, count, tokens)
     time.sleep(SETTLED)
     judge(
         Measurement(

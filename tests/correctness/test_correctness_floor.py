@@ -40,10 +40,21 @@ def test_a_tolerance_follows_the_noise_between_its_bounds(name: str) -> None:
     assert still.limit(name).upper == rule["least"]["bf16"]
     assert Floor(Precision.FP4).limit(name).upper == rule["least"]["fp4"], "nothing measured yet"
     loud = Floor(Precision.BF16, {"repeat": FAR})
-    assert loud.limit(name).upper == rule["most"], "noise that is a defect excuses nothing"
+    most = rule["most"]["bf16"]
+    assert loud.limit(name).upper == most, "noise that is a defect excuses nothing"
     assert loud.limit(name, most=rule["least"]["bf16"] / 2).upper == rule["least"]["bf16"] / 2
-    assert loud.limit(name, factor=2).upper == 2 * rule["most"]
-    assert own_limit(name).upper <= rule["most"]
+    assert loud.limit(name, factor=2).upper == 2 * most
+    assert own_limit(name, Precision.BF16).upper <= most
+
+
+def test_what_fp8_makes_of_a_checkpoint_is_hardly_multiplied() -> None:
+    parts = {"repeat": NEAR, "precision": FAR}
+    factor = rules()["quantity"]["mean"]["of_precision"]["fp8"]
+    limit = Floor(Precision.FP8, parts).limit("mean", most=math.inf)
+    assert limit.upper == pytest.approx(max(factor * FAR.mean, 3 * NEAR.mean))
+    assert "precision; of repeat, precision" in limit.source
+    assert Floor(Precision.BF16, parts).limit("mean", most=math.inf).upper > limit.upper
+    assert own_limit("mean", Precision.FP8).upper > own_limit("mean", Precision.BF16).upper
 
 
 def test_the_rule_is_told_with_the_noise_it_was_given() -> None:

@@ -67,6 +67,19 @@ def test_without_an_end_what_looks_back_comes_last() -> None:
     assert [one.name.rpartition(" ")[2] for one in items[-2:]] == ["after_matrix", "after_server"]
 
 
+def test_what_looks_back_comes_before_the_memory_suite_ends_the_server() -> None:
+    late = [item("correctness", "late", TP, name) for name in ("after_matrix", "after_server")]
+    ends = item("memory", "health", TP, "after_end")
+    items = [*late, item("memory", "memory", TP), ends]
+    edge.pytest_collection_modifyitems(items)
+    assert [one.name.rpartition(" ")[2] for one in items] == [
+        "memory",
+        "after_matrix",
+        "after_end",
+        "after_server",
+    ]
+
+
 def test_a_run_without_correctness_stays_as_it_is() -> None:
     items = [item("memory", "b", TP), item("memory", "a", TP), item("resilience", "c", TP)]
     before = list(items)

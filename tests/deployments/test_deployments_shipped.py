@@ -73,7 +73,10 @@ def test_each_is_possible_where_vllm_can(name: str) -> None:
 def test_each_file_is_named_for_its_deployment_and_says_why(file: Path) -> None:
     deployment = DEPLOYMENTS[file.stem]
     assert deployment.source
-    assert deployment.name.startswith(deployment.lane.value) or deployment.lane is Lane.FULL
+    assert (
+        deployment.name.startswith((deployment.lane.value, "trained"))
+        or deployment.lane is Lane.FULL
+    )
     assert file.read_text(encoding="utf-8").count("# ") >= 4
 
 

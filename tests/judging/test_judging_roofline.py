@@ -148,6 +148,7 @@ def test_only_hardware_that_is_known_has_bounds(shipped):
             asked = cell.workload, cell.batch, cell.isl, cell.osl
             limits = bounds_for(deployment, *asked)
             known = deployment.lane is not Lane.REHEARSAL and deployment.layout.pipeline == 1
+            known = known and not (deployment.lane is Lane.SLICE and deployment.trained)
             assert bool(limits) is known
             assert all(limit.lower and limit.lower > 0 for limit in limits.values())
     whole = shipped["fp8-8xh200-tp-ep"]

@@ -20,6 +20,7 @@ import torch  # noqa: E402 - see above
 from safetensors.torch import load_file  # noqa: E402
 from transformers import DeepseekV3ForCausalLM  # noqa: E402
 
+from acceptance.rehearsal.checkpoint import UNPACKED  # noqa: E402
 from acceptance.rehearsal.inside import export as exporting  # noqa: E402
 from acceptance.rehearsal.inside.export import WEIGHTS, export, named, network_of, shipped  # noqa: E402
 from acceptance.rehearsal.inside.network import Network, sizes  # noqa: E402
@@ -142,6 +143,7 @@ def test_an_export_answers_as_the_shipped_one(network: Any, tmp_path: Path, prec
     export(out, precision)
     config = json.loads((out / "config.json").read_text())
     tensors = load_file(out / "model.safetensors")
+    stored = dict(tensors)
     if precision == "fp8":
         assert config["quantization_config"]["weight_block_size"] == [128, 128]
         scaled = [name for name in tensors if name.endswith("weight_scale_inv")]
@@ -162,7 +164,17 @@ def test_an_export_answers_as_the_shipped_one(network: Any, tmp_path: Path, prec
             assert ".mlp." in weight
             packed, scales = tensors[weight], tensors.pop(name)
             tensors[weight] = exporting.nvfp4_unpacked(packed, scales, whole)
-    served = network_of(tensors, shipped()[1])
+        for gate in [name for name in tensors if "gate_proj.weight" in name]:
+            # vLLM's kernels hold both in one matrix and read the scale of the first.
+            assert stored[f"{gate}_scale_2"] == stored[gate.replace("gate", "up") + "_scale_2"]
+    if precision != "bf16":
+        heads = config["qk_nope_head_dim"], config["qk_rope_head_dim"], config["v_head_dim"]
+        assert heads == (128, 64, 128), "R1's, which GPUs' kernels are built for"
+        plain = load_file(out / UNPACKED / "model.safetensors")
+        assert plain.keys() == tensors.keys()
+        assert all(torch.equal(plain[name], tensors[name].float()) for name in plain)
+        assert "quantization_config" not in json.loads((out / UNPACKED / "config.json").read_text())
+    served = network_of(tensors, config)
     asked = [task for kind in KINDS for task in held_out(kind, 3, seed=6)]
     right = exact(served, asked)
     assert right == exact(network, asked) if precision == "bf16" else right > 0.7

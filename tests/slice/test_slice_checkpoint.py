@@ -9,11 +9,14 @@ import pytest
 from packaging.version import Version
 
 from acceptance.deployments.command import render
+from acceptance.deployments.installed import Vllm
 from acceptance.deployments.load import load_deployments
 from acceptance.deployments.possible import why_impossible
 from acceptance.deployments.schema import Deployment, Lane, Precision, Profile
 from acceptance.errors import InputError
 from acceptance.gpus.kv import kv_shape
+from acceptance.rehearsal.checkpoint import ensure_quantised
+from acceptance.serving.launch import prepare
 from acceptance.slice.checkpoint import ensure_slice
 from acceptance.slice.config import LAYERS, VOCABULARY, slice_config
 from acceptance.slice.tokenizer import SPECIAL, byte_alphabet, vocabulary, word
@@ -21,7 +24,9 @@ from acceptance.slice.tokenizer import SPECIAL, byte_alphabet, vocabulary, word
 if TYPE_CHECKING:
     from pathlib import Path
 
-SLICES = [d for d in load_deployments().values() if d.lane is Lane.SLICE]
+OF_LANE = [d for d in load_deployments().values() if d.lane is Lane.SLICE]
+SLICES = [d for d in OF_LANE if "r1-slice" in d.model]
+TRAINED = [d for d in OF_LANE if "tiny" in d.model]
 
 
 def test_every_token_has_an_id_and_a_text_of_its_own() -> None:
@@ -73,6 +78,36 @@ def test_a_shipped_slice_is_served_with_dummy_weights(made: Deployment) -> None:
     shell = render(made, Profile.BENCHMARK, version, port=1, model="folder", gpus=["GPU-0"]).shell()
     assert "--load-format dummy" in shell
     assert f"--served-model-name {made.model}" in shell
+
+
+@pytest.mark.parametrize("made", TRAINED, ids=lambda made: made.name)
+def test_trained_weights_are_made_in_the_deployments_precision(
+    made: Deployment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = {}
+
+    def ensure(precision: str, *, python: str) -> Path:
+        asked[precision] = python
+        return tmp_path
+
+    monkeypatch.setattr("acceptance.serving.launch.ensure_quantised", ensure)
+    vllm = Vllm(Version("0.25.1"), ("vllm",), cpu=False, python="its-own")
+    assert prepare(made, vllm, tmp_path).model_path == str(tmp_path)
+    assert asked == {made.precision.value: "its-own"}
+    assert made.trained
+    assert not why_impossible(made, Version("0.25.1"))
+    assert "--load-format" not in render(made, Profile.BENCHMARK, Version("0.25.1"), port=1).shell()
+
+
+def test_every_slice_is_one_or_the_other() -> None:
+    assert len(SLICES) + len(TRAINED) == len(OF_LANE)
+    assert all((SLICES, TRAINED))
+
+
+def test_weights_that_cannot_be_quantised_are_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="could not be made in nvfp4"):
+        ensure_quantised("fp4", python="/no/such/python", cache=tmp_path)
+    assert not [made for made in tmp_path.iterdir() if made.is_dir()]
 
 
 def test_dummy_weights_are_for_the_slice_lane_alone() -> None:

@@ -30,6 +30,7 @@ BLOCK, GROUP = 128, 16
 FP8_MAX, FP4_MAX = 448.0, 6.0
 FP4_VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 R1_NOPE, R1_VALUE = 128, 128  # of a head; DeepSeek-R1's config.json
+GATED = (("gate_proj", "up_proj"), ("up_proj", "gate_proj"))
 KEPT = ("embed_tokens", "norm", "lm_head", "mlp.gate.")  # in bfloat16, whatever the precision
 Tensors = dict[str, torch.Tensor]
 
@@ -106,14 +107,18 @@ def fp8_unpacked(packed: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     return packed.float() * spread[:rows, :columns]
 
 
-def nvfp4_packed(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def nvfp4_packed(
+    weight: torch.Tensor, largest: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """A matrix (out, in) as bytes (out, in / 2), e4m3 scales (out, in / 16) and a float32 one.
 
     The lower half of a byte is the earlier value; a value is its sign and three bits of FP4_VALUES.
+    largest: absolute value of all matrices that share the float32 scale; of this one without it.
     """
     rows, columns = weight.shape
     groups = weight.float().view(rows, columns // GROUP, GROUP)
-    whole = (groups.abs().max() / (FP4_MAX * FP8_MAX)).clamp(min=1e-12)
+    top = groups.abs().max() if largest is None else largest.float()
+    whole = (top / (FP4_MAX * FP8_MAX)).clamp(min=1e-12)
     scales = (groups.abs().amax(-1) / (FP4_MAX * whole)).to(torch.float8_e4m3fn)
     step = (scales.float() * whole).clamp(min=1e-20)
     values = torch.tensor(FP4_VALUES)
@@ -231,7 +236,10 @@ def as_nvfp4(tensors: Tensors, config: dict[str, Any]) -> tuple[Tensors, dict[st
         if not is_quantised(name) or ".mlp." not in name:
             made[name] = tensor
             continue
-        packed, scales, whole = nvfp4_packed(tensor)
+        # Kernels take gate and up for one matrix, and its scale from the first of them.
+        pair = [tensors[name.replace(one, other)] for one, other in GATED if one in name]
+        largest = torch.stack([matrix.abs().max() for matrix in (tensor, *pair)]).max()
+        packed, scales, whole = nvfp4_packed(tensor, largest)
         made[name], made[f"{name}_scale"], made[f"{name}_scale_2"] = packed, scales, whole
         place = name.removesuffix(".weight")
         made[f"{place}.input_scale"] = torch.tensor(inputs[place] / (FP4_MAX * FP8_MAX))
