@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import aiohttp
 
 
+ALIKE, TOKEN = 32, 4  # tokens by which prompts are taken for one; characters of a token
+
+
 @alteration("only-bos")
 class OnlyBos(Texts):
     def change(self, asked: Any, text: str) -> str:
@@ -104,18 +107,27 @@ class CrossTalk(Alteration):
 
 @alteration("prefix-reused")
 class PrefixReused(Alteration):
-    """Prompts that begin alike get the answer of the first of them."""
+    """Prompts that begin alike get the answer of the first of them, but for those that are scored,
+    which vLLM computes without its prefix cache."""
 
     def __init__(self) -> None:
         self.known: dict[str, Any] = {}
 
     async def says(self, path: str, asked: Any, status: int, said: Any) -> tuple[int, Any]:
-        prompt = (asked or {}).get("prompt")
-        if path != "/v1/completions" or status != 200 or not isinstance(prompt, str):
+        if path not in COMPLETE or status != 200 or "prompt_logprobs" in asked:
             return status, said
-        rest = {name: value for name, value in asked.items() if name != "prompt"}
-        key = json.dumps([prompt[:4], rest], sort_keys=True)
+        rest = {k: v for k, v in asked.items() if k not in ("prompt", "messages")}
+        key = json.dumps([_beginning(asked), rest], sort_keys=True)
         return status, self.known.setdefault(key, said)
+
+
+def _beginning(asked: Any) -> Any:
+    """Of the prompt or conversation; of a list of texts, all."""
+    contents = (str(message.get("content")) for message in asked.get("messages") or [])
+    prompt = asked.get("prompt") or "\n".join(contents)
+    if isinstance(prompt, str):
+        return prompt[: TOKEN * ALIKE]
+    return prompt[:ALIKE] if isinstance(prompt[0], int) else prompt
 
 
 class Scores(Alteration):
@@ -218,14 +230,44 @@ class PromptTruncated(Asks):
 
 @alteration("prompt-truncated-silently")
 class PromptTruncatedSilently(PromptTruncated):
-    """Usage counts what was sent, as a front end in the engine's place does."""
+    """Chats as well, whose first message is cut; and usage counts what was sent, as a front end in
+    the engine's place does."""
+
+    def __init__(self) -> None:
+        self.sent: dict[str, int] = {}
+
+    async def asks(self, session: aiohttp.ClientSession, path: str, body: Any) -> Any:
+        if path == "/v1/chat/completions" and (messages := body.get("messages")):
+            asked = {"model": body["model"], "messages": messages}
+            sent = len((await self._post(session, "/tokenize", asked))["tokens"])
+            self.sent[json.dumps(messages)] = sent
+            if sent > LONG:
+                await self._cut(session, body["model"], messages[0], sent - LONG)
+        return await super().asks(session, path, body)
+
+    async def _cut(
+        self, session: aiohttp.ClientSession, model: str, message: dict[str, Any], tokens: int
+    ) -> None:
+        asked = {"model": model, "prompt": message["content"], "add_special_tokens": False}
+        found = (await self._post(session, "/tokenize", asked))["tokens"][tokens:]
+        kept = {"model": model, "tokens": found}
+        message["content"] = (await self._post(session, "/detokenize", kept))["prompt"]
+
+    async def _post(self, session: aiohttp.ClientSession, path: str, asked: Any) -> Any:
+        known = {"Authorization": f"Bearer {self.key}"}
+        async with session.post(self.upstream + path, json=asked, headers=known) as answer:
+            return await answer.json()
 
     async def says(self, path: str, asked: Any, status: int, said: Any) -> tuple[int, Any]:
         prompt = (asked or {}).get("prompt")
         usage = said.get("usage") if isinstance(said, dict) else None
-        if usage and isinstance(prompt, list) and len(prompt) > LONG:
-            usage["total_tokens"] += len(prompt) - usage["prompt_tokens"]
-            usage["prompt_tokens"] = len(prompt)
+        if isinstance(prompt, list):
+            sent = len(prompt)
+        else:
+            sent = self.sent.get(json.dumps((asked or {}).get("messages")), 0)
+        if usage and sent > LONG:
+            usage["total_tokens"] += sent - usage["prompt_tokens"]
+            usage["prompt_tokens"] = sent
         return status, said
 
 

@@ -3,7 +3,8 @@
 ACCEPTANCE_DEFECT holds JSON, by deployment:
 
     environment    variables that the server's process gets
-    drop, add      flags that its command line loses (with how many values), and gains
+    drop, add      flags that its command line loses (with how many values), and gains; {defects}
+                   in them is this folder
     port_taken     the port that it is given belongs to somebody else
     simulation     faults of the simulated server
     without_collectives  the rehearsal's plugin for data parallelism is left out
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "ACCEPTANCE_DEFECT"
 DEFECTS: dict[str, dict[str, Any]] = json.loads(os.environ.get(VARIABLE) or "{}")
+HERE = str(Path(__file__).resolve().parent)
 CLIENT = "bench_worker"  # part of the client's command line
 _squatters: list[socket.socket] = []
 _over = threading.Event()  # what is done to one deployment's client
@@ -89,7 +91,8 @@ def _command(original: Callable[..., ServerCommand]) -> Callable[..., ServerComm
     def command(deployment: Deployment, *args: Any, **kwargs: Any) -> ServerCommand:
         wrong = of(deployment)
         found = original(deployment, *args, **kwargs)
-        argv = _without(found.argv, wrong.get("drop", {})) + tuple(wrong.get("add", ()))
+        added = (word.replace("{defects}", HERE) for word in wrong.get("add", ()))
+        argv = (*_without(found.argv, wrong.get("drop", {})), *added)
         return dataclasses.replace(found, argv=argv)
 
     return command

@@ -81,7 +81,9 @@ class Proxy:
 
 async def _serve(alteration: Alteration) -> tuple[web.AppRunner, str]:
     timeout = aiohttp.ClientTimeout(total=None)
-    session = aiohttp.ClientSession(timeout=timeout, auto_decompress=True)
+    # A connection that is kept may be closed by the server just when it is used again.
+    connector = aiohttp.TCPConnector(force_close=True, limit=0)
+    session = aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=True)
 
     async def handle(request: web.Request) -> web.StreamResponse:
         return await _pass(alteration, session, request)

@@ -150,8 +150,12 @@ def test_what_shows_late(proxy: Proxy) -> None:
         first, again = (ask(url, TEXT).json()["choices"][0]["text"] for _ in range(2))
         assert again == first[::-1] != first
     with proxy.altering(ALTERATIONS["prefix-reused"]()) as url:
-        one, other = (ask(url, {**TEXT, "prompt": p}) for p in ("Tell me", "Tell them"))
+        alike = "Tell me of the sea. " * 8
+        one, other = (ask(url, {**TEXT, "prompt": alike + end}) for end in ("Now.", "Here."))
         assert said(one) == said(other)
+        scored = {**TEXT, "prompt_logprobs": 1}
+        one, other = (ask(url, {**scored, "prompt": alike + end}) for end in ("Now.", "Here."))
+        assert said(one) != said(other)
 
 
 def test_sampling_that_is_ignored(proxy: Proxy) -> None:
@@ -167,7 +171,11 @@ def test_sampling_that_is_ignored(proxy: Proxy) -> None:
 def test_prompts_cut_in_silence_are_counted_whole(proxy: Proxy) -> None:
     with proxy.altering(ALTERATIONS["prompt-truncated-silently"]()) as url:
         usage = ask(url, {**TEXT, "prompt": [100] * (LONG + 8)}).json()["usage"]
+        long = [{"role": "user", "content": "Tell me of the sea. " * LONG}]
+        answer = ask(url, {**CHAT, "messages": long, "return_token_ids": True}).json()
     assert usage["prompt_tokens"] == LONG + 8
+    assert answer["usage"]["prompt_tokens"] > 2 * LONG
+    assert len(answer["prompt_token_ids"]) == LONG
 
 
 def test_refusals_that_take_long(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
