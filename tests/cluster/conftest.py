@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Its temporary folder; its nodes are 127.0.0.2 and this host's own address."""
     pytest.importorskip("ray")
     folder = Path(f"/tmp/acceptance-ray-{os.getpid()}")  # short: sockets lie below it
+    # Ray 2.60 asks its nodes and drivers for a token: one of this cluster's own.
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    os.environ.update(token)
     small = ("--num-cpus=2", "--object-store-memory=100000000")
     head = ("--head", f"--port={PORT}", f"--ray-client-server-port={CLIENT}", *small)
     ray_command(folder, "start", *head, "--include-dashboard=false", f"--temp-dir={folder}")
@@ -43,6 +47,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
     finally:
         _end(folder)
+        for name in token:
+            del os.environ[name]
 
 
 @pytest.fixture(scope="session")

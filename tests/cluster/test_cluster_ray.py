@@ -145,7 +145,7 @@ def test_a_fleet_whose_driver_is_killed_leaves_nothing_and_goes_on(
         return [process for name in names for process in marked(f"{folder}/{name}")]
 
     with subprocess.Popen([*command, f"--run-dir={folder}", *words], cwd=ROOT, env=env) as driver:
-        assert until(lambda: len(running()) >= 8, 120)  # pytest, wardens and servers, twice
+        assert until(lambda: len(running()) >= 4, 120)  # of both hosts, with what pytest started
         tree = running()
         driver.kill()
     assert until(lambda: not [*filter(lives, tree), *running()], LEFT), told_apart(tree)
