@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+import tempfile
 from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 SCORES = Path(__file__).with_name("scores.json")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "defects.md"
 COMMAND = "./accept defects"
+TEMPORARY = re.compile(rf"{re.escape(tempfile.gettempdir())}/[^/\s]+")  # of one run alone
 ON_VLLM = "@vllm"  # after an id: the same with real vLLM behind the proxy
 PLACES = {
     World.PROXY: "proxy",
@@ -62,7 +65,8 @@ def write(scores: Mapping[str, Score], words: Sequence[str], *, on_vllm: bool) -
     for name, found in scores.items():
         if found.scored not in (Scored.UNDETECTABLE, Scored.BROKEN):
             at = f"{name}{ON_VLLM}" if on_vllm else name
-            kept[at] = {**asdict(found), "seconds": round(found.seconds, 1), **made}
+            by = TEMPORARY.sub("TMP", found.by)
+            kept[at] = {**asdict(found), "by": by, "seconds": round(found.seconds, 1), **made}
     text = json.dumps(dict(sorted(kept.items())), indent=1, ensure_ascii=False)
     SCORES.write_text(text + "\n", encoding="utf-8")
     DOCUMENT.write_text(document(), encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from typing import TYPE_CHECKING
 
 import defects_report
@@ -46,10 +47,12 @@ def test_a_campaign_is_merged_into_what_is_known(elsewhere: Path) -> None:
         ["--only", "only-bos"],
         on_vllm=False,
     )
-    write({"only-bos": Score(Scored.DETECTED, 1.0, "x")}, ["--on-vllm"], on_vllm=True)
+    missing = f"no weights in {tempfile.gettempdir()}/made-1/model"
+    write({"only-bos": Score(Scored.DETECTED, 1.0, missing)}, ["--on-vllm"], on_vllm=True)
     found = json.loads((elsewhere / "scores.json").read_text())
     assert set(found) == {"only-bos", "only-bos@vllm"}
     assert found["only-bos"]["seconds"] == 2.0
+    assert found["only-bos@vllm"]["by"] == "no weights in TMP/model"
     assert found["only-bos"]["command"] == "./accept defects --only only-bos"
     text = (elsewhere / "defects.md").read_text()
     assert "test_shape FAIL | detected | 2.0 |" in text
