@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 from acceptance.gpus.events import Events
 from acceptance.gpus.nvml import open_nvml
 from acceptance.gpus.probe import NoNvml, Observed, Unobservable, Violation
-from acceptance.gpus.whose import Owner, described
+from acceptance.gpus.whose import Owner, Whose, described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +48,8 @@ class Sampling:
         self._owner = owner
         self._file, self._clock = file, clock
         self._told: dict[str, str] = {}  # what could not be observed, so that it is told once
+        # Users that were ours a second ago and have not changed: looking one up takes 0.8 ms.
+        self._ours: dict[str, dict[tuple[int, int | None], list[object]]] = {}
         self._last: list[int | None] = []
         self._written = 0.0
         self._unwritten = 0
@@ -139,12 +141,15 @@ class Sampling:
         if isinstance(found, Unobservable):
             self._missed(uuid, "processes", found)
             return {}
-        users: dict[str, object] = {
-            "processes": [
-                [one.pid, one.used_bytes, self._owner.whose(one.pid), described(one)]
-                for one in found
-            ]
-        }
+        before, self._ours[uuid] = self._ours.get(uuid, {}), {}
+        listed: list[list[object]] = []
+        for one in found:
+            known = before.get((one.pid, one.used_bytes))
+            user = known or [one.pid, one.used_bytes, self._owner.whose(one.pid), described(one)]
+            if user[2] is Whose.OURS:
+                self._ours[uuid][one.pid, one.used_bytes] = user
+            listed.append(user)
+        users: dict[str, object] = {"processes": listed}
         held = [one.used_bytes for one in found]
         if not isinstance(memory, Unobservable) and None not in held:
             users["unlisted"] = memory.taken - sum(filter(None, held))

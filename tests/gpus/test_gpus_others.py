@@ -177,3 +177,20 @@ def test_a_process_that_is_hidden_is_somebody_else_s(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(whose.psutil, "Process", hidden)
     monkeypatch.setattr(whose.os, "kill", forbidden)
     assert Owner(os.getpid()).whose(4711) is Whose.FOREIGN
+
+
+def test_what_was_ours_a_second_ago_is_not_looked_up_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it holds something else: a process that is new to the GPU is always looked up."""
+    asked: list[int] = []
+    real = whose.Owner.whose
+    monkeypatch.setattr(whose.Owner, "whose", lambda own, pid: asked.append(pid) or real(own, pid))
+    world.tick()
+    known = list(asked)
+    world.tick()
+    assert asked == known
+    world.gpus[0].processes.append((FOREIGN, 10 * GIB))
+    world.tick()
+    world.tick()
+    assert asked == [*known, FOREIGN, FOREIGN], "whoever is foreign may yet turn out to be ours"
