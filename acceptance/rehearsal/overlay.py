@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 EXPERT_MAP = "acceptance_cpu_expert_map = acceptance.rehearsal.inside.cpu_expert_map:register"
 WAITING = "acceptance_cpu_waiting = acceptance.rehearsal.inside.cpu_waiting:register"
-ALWAYS = (EXPERT_MAP, WAITING)
+PROCESSES = "acceptance_cpu_processes = acceptance.rehearsal.inside.cpu_processes:register"
+ALWAYS = (EXPERT_MAP, WAITING, PROCESSES)
 DATA_PARALLEL = (
     "acceptance_cpu_data_parallel = acceptance.rehearsal.inside.cpu_data_parallel:register"
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from acceptance.deployments.command import ServerCommand, render_nodes
@@ -30,14 +31,18 @@ if TYPE_CHECKING:
     from acceptance.secrets import Redactor
 
 PORT_TAKEN = "Address already in use"
+STARTER = "acceptance.rehearsal.inside.preloading"
+PRELOADING = "ACCEPTANCE_PRELOADING"  # "0" in pytest's environment: a rehearsal without the starter
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What a lane needs before its server can start. model_path: what vLLM loads."""
+    """What a lane needs before its server can start. model_path: what vLLM loads. starter: command
+    that becomes the server's, which follows it."""
 
     model_path: str
     env: dict[str, str] = field(default_factory=dict)
+    starter: tuple[str, ...] = ()
 
 
 def prepare(deployment: Deployment, vllm: Vllm, run_dir: Path) -> Preparation:
@@ -66,7 +71,10 @@ def prepare(deployment: Deployment, vllm: Vllm, run_dir: Path) -> Preparation:
         )
     plugin = deployment.options.data_parallel_plugin is not False
     write_overlay(overlay, vllm.version, data_parallel_plugin=plugin)
-    return Preparation(str(ensure_checkpoint()), overlay_env(overlay))
+    # Where nothing is compiled: that would look at the environment while modules are imported.
+    preloading = deployment.options.enforce_eager and os.environ.get(PRELOADING) != "0"
+    starter = (vllm.python, "-m", STARTER) if preloading else ()
+    return Preparation(str(ensure_checkpoint()), overlay_env(overlay), starter)
 
 
 def launch(
@@ -125,13 +133,15 @@ def _start(
         serving = vllm
         model = prepared.model_path if deployment.model_is_generated else None
         command = render_nodes(deployment, profile, vllm.version, site=site, model=model)
+    if prepared.starter:
+        command = _preloading(command)
     mark = f"{deployment.name}.{profile}.{secrets.token_hex(4)}"
     parts = []
     for number, (one, log) in enumerate(zip((command, *command.others), logs, strict=True)):
         log.write_bytes(b"")
         parts.append(
             Part(
-                argv=one.run_by(serving.argv),
+                argv=(*prepared.starter, *one.run_by(serving.argv)),
                 # The key is not an argument: those are for everybody to see.
                 env={**added_env(one, prepared), "VLLM_API_KEY": key},
                 log=log,
@@ -155,6 +165,12 @@ def _start(
         custody=launcher.start(parts),
         bench_env=prepared.env,
     )
+
+
+def _preloading(command: ServerCommand) -> ServerCommand:
+    """The command as the run's record is to show it: with the word that says how it was started."""
+    others = tuple(_preloading(one) for one in command.others)
+    return replace(command, env={**command.env, PRELOADING: "1"}, others=others)
 
 
 def _new_logs(run_dir: Path, name: str, nodes: int) -> tuple[Path, ...]:

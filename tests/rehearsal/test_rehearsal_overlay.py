@@ -27,6 +27,7 @@ DATA_PARALLEL = "acceptance.rehearsal.inside.cpu_data_parallel:register"
 ALWAYS = {
     "acceptance_cpu_expert_map": "acceptance.rehearsal.inside.cpu_expert_map:register",
     "acceptance_cpu_waiting": "acceptance.rehearsal.inside.cpu_waiting:register",
+    "acceptance_cpu_processes": "acceptance.rehearsal.inside.cpu_processes:register",
 }
 
 
