@@ -20,8 +20,9 @@ def pytest_collect_file() -> None:
 
     from hypothesis import HealthCheck, settings
 
-    # Runs that tests make are none that a CI job should hear of.
-    os.environ.pop("GITHUB_STEP_SUMMARY", None)
+    # Runs that tests make are none that a CI job should hear of, nor part of one with workers.
+    for name in ("GITHUB_STEP_SUMMARY", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
+        os.environ.pop(name, None)
     # Drawing takes half a second in each of them; tests/reports/test_reports_browser.py draws.
     os.environ.setdefault("ACCEPTANCE_CHARTS", "0")
 
