@@ -37,7 +37,8 @@ def test_what_is_known_to_be_missed_says_so_and_was_missed() -> None:
     scores = load()
     for name, defect in catalogue().items():
         if defect.missed and name in scores:
-            assert scores[name]["scored"] == Scored.MISSED, name
+            # By what its entry expects; another metric may tell it, just so.
+            assert scores[name]["scored"] in (Scored.MISSED, Scored.OTHERWISE), name
 
 
 def test_a_campaign_is_merged_into_what_is_known(elsewhere: Path) -> None:
