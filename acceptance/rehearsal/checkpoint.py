@@ -10,11 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from filelock import FileLock
-
 from acceptance.errors import InputError
+from acceptance.made import ROOT, cache_folder, made_once
 
-ROOT = Path(__file__).parents[2]
 WEIGHTS = Path(__file__).parent / "weights"
 EXPORT = "acceptance.rehearsal.inside.export"
 EXPORTED = {"fp8": "fp8", "fp4": "nvfp4"}  # by a deployment's precision
@@ -42,16 +40,12 @@ def digest(folder: Path = WEIGHTS) -> str:
 def ensure_checkpoint(cache: Path | None = None) -> Path:
     """The checkpoint's directory: a copy that no checkout changes under a running server.
 
-    cache: default $ACCEPTANCE_CACHE, else `.cache` beside the suite. Raises InputError when the
-    shipped files are not whole, or cannot be copied.
+    cache: see cache_folder(). Raises InputError when the shipped files are not whole, or cannot be
+    copied.
     """
-    folder = cache or Path(os.environ.get("ACCEPTANCE_CACHE") or ROOT / ".cache")
+    folder = cache_folder(cache)
     try:
-        wanted = folder / f"deepseek-v3-tiny-{digest()}"
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{wanted.name}.lock"):
-            if not wanted.exists():
-                _copy(wanted)
+        return made_once(folder / f"deepseek-v3-tiny-{digest()}", _copy)
     except OSError as error:
         raise InputError(
             "the rehearsal's checkpoint could not be made ready",
@@ -59,7 +53,6 @@ def ensure_checkpoint(cache: Path | None = None) -> Path:
             cause=str(error),
             hint="the files come with the suite: check out what is missing; see docs/rehearsal.md",
         ) from error
-    return wanted
 
 
 def ensure_quantised(
@@ -69,23 +62,15 @@ def ensure_quantised(
     mean.
 
     precision: fp8 or fp4. python: an interpreter that has torch and safetensors; vLLM's own has.
-    cache: default $ACCEPTANCE_CACHE, else `.cache` beside the suite. Raises InputError when it
-    cannot be made.
+    cache: see cache_folder(). Raises InputError when it cannot be made.
     """
-    folder = cache or Path(os.environ.get("ACCEPTANCE_CACHE") or ROOT / ".cache")
     form = EXPORTED[precision]
     maker = (Path(__file__).parent / "inside" / "export.py").read_bytes()
     made_of = hashlib.sha256(f"{digest()}\n".encode() + maker).hexdigest()[:12]
-    wanted = folder / f"deepseek-v3-tiny-{form}-{made_of}"
-    unfinished = wanted.with_suffix(".unfinished")
-    command = [python, "-m", EXPORT, str(unfinished), "--precision", form]
+    wanted = cache_folder(cache) / f"deepseek-v3-tiny-{form}-{made_of}"
+    command = [python, "-m", EXPORT, "--precision", form]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{wanted.name}.lock"):
-            if not wanted.exists():
-                shutil.rmtree(unfinished, ignore_errors=True)
-                _run(command)
-                unfinished.rename(wanted)  # atomic: a killed run leaves no half checkpoint
+        return made_once(wanted, lambda folder: _run([*command, str(folder)]))
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or str(error)
         raise InputError(
@@ -94,7 +79,6 @@ def ensure_quantised(
             cause=str(said).strip().splitlines()[-1],
             hint="it takes torch, safetensors and tokenizers, which come with vLLM",
         ) from error
-    return wanted
 
 
 def _run(command: list[str]) -> None:
@@ -111,12 +95,7 @@ def _run(command: list[str]) -> None:
     )
 
 
-def _copy(wanted: Path) -> None:
-    # Its own name: whoever held the lock before may have been killed half way.
-    unfinished = wanted.with_suffix(f".{os.getpid()}.unfinished")
-    for abandoned in wanted.parent.glob(f"{wanted.name}.*.unfinished"):
-        shutil.rmtree(abandoned, ignore_errors=True)
-    unfinished.mkdir()
+def _copy(folder: Path) -> None:
+    folder.mkdir()
     for name in FILES:
-        shutil.copyfile(WEIGHTS / name, unfinished / name)
-    unfinished.rename(wanted)  # atomic: a killed run leaves no half checkpoint under this name
+        shutil.copyfile(WEIGHTS / name, folder / name)

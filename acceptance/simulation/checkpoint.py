@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from acceptance.made import cache_folder, made_once, write_texts
 from acceptance.simulation.language import ASSISTANT, BOS, EOS, SPECIAL, USER, VOCABULARY
 from acceptance.simulation.latency import constants
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -19,28 +20,16 @@ TEMPLATE = (
     "{% else %}{{ message['content'] }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<｜Assistant｜>{% endif %}"
 )
-ROOT = Path(__file__).parents[2]
 LENGTH = 131072  # tokens that the tokenizer takes without a warning
 
 
 def ensure_tokenizer(precision: str, cache: Path | None = None) -> Path:
-    """The folder of this precision, written when the cache lacks it. cache: default
-    $ACCEPTANCE_CACHE, else `.cache` beside the suite."""
-    cache = cache or Path(os.environ.get("ACCEPTANCE_CACHE") or ROOT / ".cache")
+    """The folder of this precision, written when the cache lacks it. cache: see cache_folder()."""
     files = _files(precision)
     told = json.dumps(files, sort_keys=True).encode()
-    wanted = cache / f"simulated-{precision}-{hashlib.sha256(told).hexdigest()[:12]}"
-    if not wanted.is_dir():
-        unfinished = cache / f"{wanted.name}.{os.getpid()}"
-        unfinished.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            text = json.dumps(content, indent=1, ensure_ascii=False)
-            (unfinished / name).write_text(text, encoding="utf-8")
-        try:
-            unfinished.rename(wanted)
-        except OSError:  # another process was first
-            shutil.rmtree(unfinished, ignore_errors=True)
-    return wanted
+    wanted = cache_folder(cache) / f"simulated-{precision}-{hashlib.sha256(told).hexdigest()[:12]}"
+    texts = {name: json.dumps(data, indent=1, ensure_ascii=False) for name, data in files.items()}
+    return made_once(wanted, lambda folder: write_texts(folder, texts))
 
 
 def _files(precision: str) -> dict[str, Any]:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
+from acceptance.made import cache_folder, made_once, write_texts
 from acceptance.slice.config import slice_config
 from acceptance.slice.tokenizer import tokenizer_config, tokenizer_json
 
 if TYPE_CHECKING:
-    from acceptance.deployments.schema import Precision
+    from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+    from acceptance.deployments.schema import Precision
 
 
 def files(precision: Precision) -> dict[str, dict[str, Any]]:
@@ -30,22 +26,11 @@ def files(precision: Precision) -> dict[str, dict[str, Any]]:
 
 
 def ensure_slice(precision: Precision, cache: Path | None = None) -> Path:
-    """The folder, written when the cache lacks it. cache: default $ACCEPTANCE_CACHE, else `.cache`
-    beside the suite."""
+    """The folder, written when the cache lacks it. cache: see cache_folder()."""
     texts = {
         name: json.dumps(data, ensure_ascii=False, indent=1)
         for name, data in files(precision).items()
     }
-    folder = cache or Path(os.environ.get("ACCEPTANCE_CACHE") or ROOT / ".cache")
     digest = hashlib.sha256("".join(texts.values()).encode()).hexdigest()[:12]
-    wanted = folder / f"deepseek-r1-slice-{precision}-{digest}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{wanted.name}.lock"):
-        if not wanted.exists():
-            unfinished = wanted.with_suffix(".unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir()
-            for name, text in texts.items():
-                (unfinished / name).write_text(text, encoding="utf-8")
-            unfinished.rename(wanted)  # atomic: a killed run leaves no half folder by this name
-    return wanted
+    wanted = cache_folder(cache) / f"deepseek-r1-slice-{precision}-{digest}"
+    return made_once(wanted, lambda folder: write_texts(folder, texts))

@@ -22,6 +22,8 @@ from transformers import DeepseekV3ForCausalLM
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+BLOCK, LARGEST = 128, 448.0  # values that share a scale; e4m3's largest
+
 
 def account(model: Any, prompts: dict[str, list[int]], top: int) -> dict[str, Any]:
     """Of every prompt, by name."""
@@ -40,9 +42,6 @@ def account(model: Any, prompts: dict[str, list[int]], top: int) -> dict[str, An
         ]
         scored[name] = {"logprobs": asked, "best": said.argmax(-1).tolist(), "tops": tops}
     return scored
-
-
-BLOCK, LARGEST = 128, 448.0  # values that share a scale; e4m3's largest
 
 
 def rounded(given: torch.Tensor) -> torch.Tensor:
