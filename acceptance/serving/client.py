@@ -23,10 +23,12 @@ UNUSED = 1.0
 LAST = {"Connection": "close"}
 
 
-def kept(connections: int = 100, unused: int = 20) -> httpx.Limits:
-    """So many connections at once, and so many kept while they are not used."""
+def kept(connections: int = 100) -> httpx.Limits:
+    """So many connections at once, all kept while they are unused for a moment: of those beyond a
+    lower number httpcore 1.0.9 closes some that it has just given to another thread, whose request
+    then fails or hangs (httpcore#1110; "Bad file descriptor" on an H200)."""
     return httpx.Limits(
-        max_connections=connections, max_keepalive_connections=unused, keepalive_expiry=UNUSED
+        max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=UNUSED
     )
 
 

@@ -1,4 +1,4 @@
-"""The slice's folder: config and tokenizer, which is all that `--load-format dummy` reads."""
+"""The slice's folder: configs and tokenizer, which is all that `--load-format dummy` reads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from acceptance.made import cache_folder, made_once, write_texts
-from acceptance.slice.config import slice_config
+from acceptance.slice.config import GENERATION, slice_config
 from acceptance.slice.tokenizer import tokenizer_config, tokenizer_json
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def files(precision: Precision) -> dict[str, dict[str, Any]]:
     """What the folder holds, by file name."""
     return {
         "config.json": slice_config(precision),
+        "generation_config.json": GENERATION,
         "tokenizer.json": tokenizer_json(),
         "tokenizer_config.json": tokenizer_config(),
     }

@@ -64,6 +64,15 @@ SIZES: dict[str, Any] = {
     "torch_dtype": "bfloat16",
 }
 
+# generation_config.json, as DeepSeek-R1's: what a request without temperature is sampled with.
+GENERATION: dict[str, Any] = {
+    "bos_token_id": SIZES["bos_token_id"],
+    "eos_token_id": SIZES["eos_token_id"],
+    "do_sample": True,
+    "temperature": 0.6,
+    "top_p": 0.95,
+}
+
 # As the checkpoints have it: R1's own FP8 in blocks, and NVIDIA's NVFP4, which leaves attention,
 # the head and the router in bf16 and stores the KV cache in FP8.
 QUANTISATION: dict[Precision, dict[str, Any]] = {

@@ -46,6 +46,14 @@ def vocabulary() -> dict[str, int]:
     return {token: number for number, token in enumerate([*known, *words])}
 
 
+def _special(token: str) -> dict[str, Any]:
+    return {"SpecialToken": {"id": token, "type_id": 0}}
+
+
+def _sequence(name: str, kind: int) -> dict[str, Any]:
+    return {"Sequence": {"id": name, "type_id": kind}}
+
+
 def tokenizer_json() -> dict[str, Any]:
     """tokenizer.json, as the tokenizers library reads it. ignore_merges: a word that is in the
     vocabulary is taken whole; there are no merges, so all else is spelt in bytes."""
@@ -68,7 +76,12 @@ def tokenizer_json() -> dict[str, Any]:
         ],
         "normalizer": None,
         "pre_tokenizer": {**byte_level, "use_regex": True},
-        "post_processor": None,
+        "post_processor": {
+            "type": "TemplateProcessing",  # as DeepSeek's: one BOS before every text
+            "single": [_special(BOS), _sequence("A", 0)],
+            "pair": [_special(BOS), _sequence("A", 0), _sequence("B", 1)],
+            "special_tokens": {BOS: {"id": BOS, "ids": [SPECIAL.index(BOS)], "tokens": [BOS]}},
+        },
         "decoder": {**byte_level, "use_regex": True},
         "model": {
             "type": "BPE",

@@ -156,14 +156,20 @@ def _steered(answers: Answers) -> Steered:
 
 def _word(answers: Answers, tokens: tuple[int, ...]) -> tuple[int, str]:
     """The first token that is a word of its own, with its text; the first of all, with none, where
-    none is: marks and spaces cannot be forbidden as words."""
+    none is. Marks and spaces cannot be forbidden as words; and a word with a space before it only
+    where the word alone is as many tokens (vLLM 0.25.1 to 0.32, update_from_tokenizer)."""
     for token in tokens:
         named = {"model": answers.model, "tokens": [token]}
         text = read_answer(answers.client.post("/detokenize", json=named))["prompt"]
-        asked = {"model": answers.model, "prompt": text, "add_special_tokens": False}
-        if text.strip().isalpha() and tokenized(answers, asked) == [token]:
-            return token, text.strip()  # vLLM forbids a word with and without a space before it
+        word = text.strip()
+        if word.isalpha() and len(_alone(answers, text)) == len(_alone(answers, word)) == 1:
+            return token, word
     return tokens[0], ""
+
+
+def _alone(answers: Answers, text: str) -> list[int]:
+    asked = {"model": answers.model, "prompt": text, "add_special_tokens": False}
+    return tokenized(answers, asked)
 
 
 def _intended(server: Server) -> dict[str, float]:

@@ -60,7 +60,7 @@ def weights_that_mean_something(deployment: Deployment) -> None:
 def bulk(server: Server) -> Iterator[httpx.Client]:
     """A client for many requests at once."""
     timeout = 4 * server.deployment.budgets.request  # each may wait for those before it
-    with client(server, timeout, limits=kept(1024, unused=64)) as made:
+    with client(server, timeout, limits=kept(1024)) as made:
         yield made
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Barrier, Thread
 from typing import TYPE_CHECKING
 
 import pytest
 
-from acceptance.serving.client import UNUSED, client
+from acceptance.serving.client import UNUSED, client, kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,11 +19,14 @@ VLLM_CLOSES = 5.0  # seconds unused, VLLM_HTTP_TIMEOUT_KEEP_ALIVE of vLLM 0.32
 
 
 class _Told(BaseHTTPRequestHandler):
-    """Says from which port it is asked."""
+    """Says from which port it is asked; /together, when so many ask at once."""
 
     protocol_version = "HTTP/1.1"
+    crowd = Barrier(40, timeout=30)
 
     def do_GET(self) -> None:
+        if self.path == "/together":
+            self.crowd.wait()
         said = str(self.client_address[1]).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(said)))
@@ -61,3 +65,15 @@ def test_one_that_the_server_may_be_closing_is_not(here: _Here) -> None:
         first = made.get("/").text
         time.sleep(UNUSED + 0.1)
         assert made.get("/").text != first
+
+
+def test_none_is_closed_for_there_being_many(here: _Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool closes what it thinks too many, even when another thread is about to use it."""
+    monkeypatch.setattr("acceptance.serving.client.UNUSED", 60.0)
+    crowd = _Told.crowd.parties
+    with client(here, 30, limits=kept(crowd)) as made, ThreadPoolExecutor(crowd) as threads:
+        first, second = (
+            set(threads.map(lambda _: made.get("/together").text, range(crowd))) for _ in range(2)
+        )
+    assert len(first) == crowd
+    assert second == first

@@ -19,7 +19,7 @@ from acceptance.rehearsal.checkpoint import ensure_quantised
 from acceptance.serving.launch import prepare
 from acceptance.slice.checkpoint import ensure_slice
 from acceptance.slice.config import LAYERS, VOCABULARY, slice_config
-from acceptance.slice.tokenizer import SPECIAL, byte_alphabet, vocabulary, word
+from acceptance.slice.tokenizer import BOS, SPECIAL, byte_alphabet, vocabulary, word
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +41,7 @@ def test_the_folder_is_made_once_and_whole(tmp_path: Path) -> None:
     made = ensure_slice(Precision.FP8, tmp_path)
     assert sorted(file.name for file in made.iterdir()) == [
         "config.json",
+        "generation_config.json",
         "tokenizer.json",
         "tokenizer_config.json",
     ]
@@ -65,7 +66,9 @@ def test_random_prompts_keep_their_tokens(tmp_path: Path) -> None:
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     drawn = random.Random(0)
     ids = [drawn.randrange(len(SPECIAL) + 256, VOCABULARY) for _ in range(2000)]
-    assert tokenizer.encode(tokenizer.decode(ids)).ids == ids
+    assert tokenizer.encode(tokenizer.decode(ids), add_special_tokens=False).ids == ids
+    assert tokenizer.encode(tokenizer.decode(ids)).ids == [SPECIAL.index(BOS), *ids]
+    assert tokenizer.num_special_tokens_to_add(is_pair=False) == 1  # as vLLM's benchmark counts
     text = "The capital of France is Paris, 北京 is not."
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
