@@ -3,6 +3,7 @@ tests/cluster runs fleets on one."""
 
 from __future__ import annotations
 
+import configparser
 import importlib.util
 import json
 import sys
@@ -27,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "fleet"))
 from fleet_hosts import host, place, verdict
 
 LIMITS = thresholds()
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +61,27 @@ def test_without_ray_the_way_to_get_it_is_told(tmp_path, capsys, monkeypatch, wo
     told = capsys.readouterr().err
     assert "Ray is not installed here" in told
     assert f"{sys.executable} -m pip install 'ray[client]==VERSION'" in told
+
+
+def test_the_environment_that_accept_simulates_in_has_ray_beside_all_of_the_rehearsal():
+    """Locks are installed without resolving, so both must ask for the same release."""
+    told = (ROOT / "accept").read_text(encoding="utf-8")
+    assert '*" --simulate"* | *" --resume"*) run_env fleet reports.fleet "$@"' in told
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini")
+    files = [line.removeprefix("-r ") for line in tox["testenv:fleet"]["deps"].split("\n") if line]
+    assert files == ["requirements/rehearsal.txt", "requirements/cluster.txt"]
+    rehearsal, cluster = (_locked(ROOT / file) for file in files)
+    assert "ray" in cluster
+    assert {name: cluster[name] for name in cluster if name in rehearsal} == {
+        name: rehearsal[name] for name in rehearsal if name in cluster
+    }
+
+
+def _locked(file: Path) -> dict[str, str]:
+    """Release by package."""
+    lines = [line.partition(";")[0].strip() for line in file.read_text().splitlines()]
+    return dict(line.split("==") for line in lines if "==" in line)
 
 
 def test_a_fleet_that_was_run_is_judged_by_its_folder(tmp_path, capsys):
