@@ -54,7 +54,7 @@ class RayLauncher:
         self._agents: list[Any] = []
         self._seats: tuple[Seat, ...] = ()
 
-    def site(self, deployment: Deployment, gpus: Sequence[str] | None = None) -> Site:
+    def site(self, deployment: Deployment) -> Site:
         self.release()
         nodes = deployment.layout.nodes
         bundle = {"CPU": 1.0, **({"GPU": deployment.gpus_here} if deployment.gpus_here else {})}

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from acceptance.deployments.layout import Layout
     from acceptance.deployments.schema import Deployment
 
@@ -72,6 +74,17 @@ def on_node(deployment: Deployment, node: int) -> Deployment:
     mine = "|".join(cores.split("|")[node * here : (node + 1) * here])
     options = deployment.options.model_copy(update={"cpu_threads_bind": mine})
     return deployment.model_copy(update={"options": options})
+
+
+def node_folder(run_dir: Path, node: int) -> Path:
+    """Where a run keeps what is of one node: the head's where it is of a single host, those of
+    others in parts that are laid out as the whole is."""
+    return run_dir / "nodes" / str(node) if node else run_dir
+
+
+def gpu_telemetry(run_dir: Path, deployment: str, node: int = 0) -> Path:
+    """What the sampler of a node's GPUs writes."""
+    return node_folder(run_dir, node) / "telemetry" / f"{deployment}.gpus.jsonl"
 
 
 def planned_site(deployment: Deployment, port: int, meeting: int) -> Site:

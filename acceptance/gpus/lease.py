@@ -39,9 +39,13 @@ class Lease:
     fds: tuple[int, ...]
 
     @property
+    def uuids(self) -> tuple[str, ...]:
+        return tuple(gpu.uuid for gpu in self.gpus)
+
+    @property
     def cuda_visible_devices(self) -> str:
         """By whole UUID: the same GPUs under every CUDA_DEVICE_ORDER."""
-        return ",".join(gpu.uuid for gpu in self.gpus)
+        return ",".join(self.uuids)
 
     @property
     def indexes(self) -> str:

@@ -27,8 +27,11 @@ _READY = 30.0  # seconds to load NVML and register
 class Monitor:
     """A sampler process, from the first line of its file on. path: its telemetry."""
 
-    def __init__(self, uuids: Sequence[str], path: Path, mark: str = "") -> None:
+    def __init__(
+        self, uuids: Sequence[str], path: Path, mark: str = "", ahead: float = 0.0
+    ) -> None:
         """Returns once events are registered and sampling has begun. mark: see Owner in whose.py.
+        ahead: seconds by which this host's clock is ahead of the one that the file is to tell.
         Raises ObservationError."""
         self.path = path
         self._tail = TelemetryTail(path)
@@ -49,6 +52,7 @@ class Monitor:
             "rest_s": REST_SECONDS,
             "pid": os.getpid(),
             "mark": mark,
+            "ahead": ahead,
         }
         try:
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
@@ -82,15 +86,15 @@ class Monitor:
         except subprocess.TimeoutExpired:  # stuck in the driver, with a lost GPU say
             self._process.kill()
 
-    def read(self) -> Telemetry:
-        """What has been seen so far. Raises ObservationError when sampling has ended early: what
-        was kept until then would look like the whole."""
-        found = self._tail.read()
-        if self._process.poll() is not None and found.ended is None:
-            raise ObservationError(
-                f"the sampler process ended with {self._process.returncode}", log=self.path
-            )
-        return found
+    @property
+    def ended(self) -> int | None:
+        """The sampler's exit code; None while it lives."""
+        return self._process.poll()
+
+    def read(self, *, partly: bool = False) -> Telemetry:
+        """What has been seen so far. partly: also where sampling has ended early. Raises
+        ObservationError then without it: what was kept until then would look like the whole."""
+        return whole(self._tail.read(), self.ended, self.path, partly=partly)
 
     def _first_line(self) -> dict[str, object]:
         assert self._process.stdout is not None
@@ -99,3 +103,11 @@ class Monitor:
         line = self._process.stdout.readline()
         told: dict[str, object] = json.loads(line) if line.strip() else {}
         return told
+
+
+def whole(found: Telemetry, ended: int | None, path: Path, *, partly: bool) -> Telemetry:
+    """The telemetry, where its sampler lives or has ended on purpose. ended: its exit code. path:
+    of its file. partly: in any case. Raises ObservationError."""
+    if ended is not None and found.ended is None and not partly:
+        raise ObservationError(f"the sampler process ended with {ended}", log=path)
+    return found

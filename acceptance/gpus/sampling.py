@@ -1,10 +1,11 @@
 """The sampler process: `python -m acceptance.gpus.sampling`, one for the GPUs of one server.
 
 A process of its own, because it must see what happens while pytest is stuck or stopped. It reads
-one JSON order from its input ({"uuids", "path", "memory_s", "rest_s", "pid", "mark"}; the last two
-say whose processes are ours, see whose.py), registers for events, writes a line {"ready": true} to
-its output, and samples until its input ends: that is also how it ends with pytest, whatever ended
-pytest. telemetry.py says what the file holds.
+one JSON order from its input ({"uuids", "path", "memory_s", "rest_s", "pid", "mark", "ahead"}; pid
+and mark say whose processes are ours, see whose.py; ahead: seconds by which this host's clock is
+ahead of the one that the file's times are of), registers for events, writes a line {"ready": true}
+to its output, and samples until its input ends: that is also how it ends with pytest, whatever
+ended pytest. telemetry.py says what the file holds.
 """
 
 from __future__ import annotations
@@ -206,8 +207,8 @@ def main() -> int:
         Events(probe, order["uuids"]) as events,
         Path(order["path"]).open("a", encoding="utf-8", buffering=1) as file,
     ):
-        owner = Owner(order["pid"], order["mark"])
-        sampling = Sampling(probe, events, order["uuids"], file, owner)
+        owner, ahead = Owner(order["pid"], order["mark"]), float(order["ahead"])
+        sampling = Sampling(probe, events, order["uuids"], file, owner, lambda: time.time() - ahead)
         sampling.begin()
         print(json.dumps({"ready": True}), flush=True)
         pace(sampling, order["memory_s"], order["rest_s"], sys.stdin)

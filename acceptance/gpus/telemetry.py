@@ -11,11 +11,13 @@ A file of JSON objects, one a line, each with t (seconds since the epoch) and ki
 - event: gpu, event, code;  missed: gpu, what, unobservable, error;  end: ticks, cpu_s (as in
   begin: CPU seconds of the sampler until then).
 
-tail.py reads it. Kept is what checks ask for, as small as it can be: a run goes on for hours.
+Each host has a file of its own; times are of the driver's clock in all of them. tail.py reads it.
+Kept is what checks ask for, as small as it can be: a run goes on for hours.
 """
 
 from __future__ import annotations
 
+from collections import ChainMap
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -23,6 +25,8 @@ from acceptance.gpus.probe import ClockReasons, ComputeProcess, Observed, Unobse
 from acceptance.gpus.whose import Whose
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from acceptance.gpus.events import GpuEvent
 
 T = TypeVar("T")
@@ -145,6 +149,33 @@ class Telemetry:
             if gpu == uuid and moment <= span.end and _same(name, what)
         ]
         return whys[-1] if whys else Unobservable(f"{what} of {uuid} was not sampled then")
+
+
+def together(hosts: Sequence[Telemetry]) -> Telemetry:
+    """Several hosts' telemetry as one: a line of one host tells nothing of another's GPUs."""
+    if len(hosts) == 1:
+        return hosts[0]
+    return Telemetry(
+        gpus=tuple(uuid for host in hosts for uuid in host.gpus),
+        total=dict(ChainMap(*(host.total for host in hosts))),
+        registered=dict(ChainMap(*(host.registered for host in hosts))),
+        memory=sorted(_aligned(hosts), key=lambda line: line[0]),
+        samples=sum(host.samples for host in hosts),
+        rest=dict(ChainMap(*(host.rest for host in hosts))),
+        events=sorted((one for host in hosts for one in host.events), key=lambda one: one[0]),
+        missed=sorted((one for host in hosts for one in host.missed), key=lambda one: one[0]),
+        ended=next((host.ended for host in hosts if host.ended is None), hosts[-1].ended),
+    )
+
+
+def _aligned(hosts: Sequence[Telemetry]) -> Iterator[tuple[float, tuple[int | None, ...]]]:
+    """Every host's memory lines, in the order of all GPUs."""
+    before, after = 0, sum(len(host.gpus) for host in hosts)
+    for host in hosts:
+        after -= len(host.gpus)
+        for moment, free in host.memory:
+            yield moment, ((None,) * before + free + (None,) * after)
+        before += len(host.gpus)
 
 
 def _same(asked: str, field_name: str) -> bool:

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import socket
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psutil
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from acceptance.deployments.schema import Deployment
+    from acceptance.gpus.lease import Lease
     from acceptance.serving.launcher import Care, Launcher, Part
 
 LOOPBACK = "127.0.0.1"
@@ -29,22 +31,26 @@ KEPT = ("VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "VLLM_NO_USAGE_STATS", SOCKETS)
 
 
 class Here:
-    """One node, this host, reached by loopback alone."""
+    """One node, this host, reached by loopback alone. lease: of its GPUs, which the server's warden
+    holds too."""
 
-    def site(self, deployment: Deployment, gpus: Sequence[str] | None = None) -> Site:
-        node = Node(LOOPBACK, gpus=None if gpus is None else tuple(gpus))
+    def __init__(self, lease: Lease | None = None) -> None:
+        self._lease = lease
+
+    def site(self, deployment: Deployment) -> Site:
+        node = Node(LOOPBACK, gpus=self._lease.uuids if self._lease else None)
         return Site((node,), port=free_port())
 
     def start(self, parts: Sequence[Part]) -> Care:
         (part,) = parts
-        return take(part)
+        return take(replace(part, hold=self._lease.fds) if self._lease else part)
 
 
 class NodesHere:
     """Several nodes of one machine, for a rehearsal: each with its own warden, log and folder,
     meeting over loopback. Says nothing of networks."""
 
-    def site(self, deployment: Deployment, gpus: Sequence[str] | None = None) -> Site:
+    def site(self, deployment: Deployment) -> Site:
         nodes = deployment.layout.nodes
         if deployment.lane is not Lane.REHEARSAL:
             raise InputError(
@@ -60,9 +66,9 @@ class NodesHere:
         return Together.start(parts, take)
 
 
-def launcher_for(deployment: Deployment) -> Launcher:
-    """The launcher of this host for a deployment."""
-    return NodesHere() if deployment.layout.nodes > 1 else Here()
+def launcher_for(deployment: Deployment, lease: Lease | None = None) -> Launcher:
+    """The launcher of this host for a deployment. lease: of the GPUs that it takes."""
+    return NodesHere() if deployment.layout.nodes > 1 else Here(lease)
 
 
 def take(part: Part) -> Custody:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from acceptance.deployments.command import ServerCommand, render_nodes
+from acceptance.deployments.nodes import node_folder
 from acceptance.deployments.schema import Deployment, Lane, Profile
 from acceptance.errors import InputError, ServerError
 from acceptance.rehearsal.checkpoint import ensure_checkpoint, ensure_quantised
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from acceptance.deployments.installed import Vllm
-    from acceptance.gpus.lease import Lease
     from acceptance.secrets import Redactor
 
 PORT_TAKEN = "Address already in use"
@@ -84,19 +84,18 @@ def launch(
     run_dir: Path,
     *,
     redactor: Redactor,
-    gpus: Lease | None = None,
     suffix: str = "",
     tell: Callable[[Progress], None] = lambda _: None,
     launcher: Launcher | None = None,
 ) -> Server:
-    """Starts the deployment and returns it ready. gpus: their lease. suffix: of the log's name,
-    for a second server of the same deployment. launcher: this host's without one. Raises
-    ServerError; nothing is left behind then."""
+    """Starts the deployment and returns it ready. suffix: of the log's name, for a second server
+    of the same deployment. launcher: where, on which GPUs; this host's, on none that are leased,
+    without one. Raises ServerError; nothing is left behind then."""
     launcher = launcher or launcher_for(deployment)
     prepared = prepare(deployment, vllm, run_dir)
     logs = _new_logs(run_dir, f"{deployment.name}.{profile}{suffix}", deployment.layout.nodes)
     for attempt in (1, 2):
-        server = _start(deployment, profile, vllm, prepared, logs, redactor, gpus, launcher)
+        server = _start(deployment, profile, vllm, prepared, logs, redactor, launcher)
         assert server.custody is not None
         try:
             server.startup = wait_ready(server, tell)
@@ -120,12 +119,11 @@ def _start(
     prepared: Preparation,
     logs: tuple[Path, ...],
     redactor: Redactor,
-    gpus: Lease | None,
     launcher: Launcher,
 ) -> Server:
     key = secrets.token_urlsafe(24)
     redactor.register(key)
-    site = launcher.site(deployment, [gpu.uuid for gpu in gpus.gpus] if gpus else None)
+    site = launcher.site(deployment)
     if deployment.lane is Lane.SIMULATED:
         serving = simulated_vllm()
         command = simulated_command(deployment, profile, port=site.port)
@@ -146,7 +144,6 @@ def _start(
                 env={**added_env(one, prepared), "VLLM_API_KEY": key},
                 log=log,
                 mark=f"{mark}.node{number}" if number else mark,
-                hold=gpus.fds if gpus and not number else (),
                 secret=key,
             )
         )
@@ -174,10 +171,9 @@ def _preloading(command: ServerCommand) -> ServerCommand:
 
 
 def _new_logs(run_dir: Path, name: str, nodes: int) -> tuple[Path, ...]:
-    """A log for each node: the head's among the run's servers, those of others in parts of the
-    run's directory that are laid out as the whole is."""
-    folders = [run_dir, *(run_dir / "nodes" / str(number) for number in range(1, nodes))]
-    return tuple(_new_log(folder / "servers", name) for folder in folders)
+    """A log for each node."""
+    folders = [node_folder(run_dir, number) / "servers" for number in range(nodes)]
+    return tuple(_new_log(folder, name) for folder in folders)
 
 
 def _new_log(folder: Path, name: str) -> Path:

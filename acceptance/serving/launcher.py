@@ -87,11 +87,11 @@ class Care(Protocol):
 
 
 class Launcher(Protocol):
-    """Runs servers somewhere."""
+    """Runs servers somewhere, on GPUs that are leased there."""
 
-    def site(self, deployment: Deployment, gpus: Sequence[str] | None = None) -> Site:
-        """Where the next start is to run: nodes, and ports that are free on them now. gpus: UUIDs
-        of leased GPUs of this host. Raises InputError where the deployment cannot be run."""
+    def site(self, deployment: Deployment) -> Site:
+        """Where the next start is to run: nodes, their GPUs, and ports that are free on them now.
+        Raises InputError where the deployment cannot be run."""
 
     def start(self, parts: Sequence[Part]) -> Care:
         """Starts the parts, the head's first. Raises ServerError, and then nothing is left."""

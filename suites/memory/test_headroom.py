@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from acceptance.deployments.schema import Deployment
     from acceptance.serving.server import Server
-    from fixtures.gpus import GpuWatch
+    from fixtures.gpuwatch import GpuWatch
     from fixtures.judging import Judge
 
 DEFAULT_BATCHED = 8192  # tokens of a step, where the deployment leaves it to vLLM

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from acceptance.gpus.health import BEFORE, DURING, happened, returned
+from acceptance.gpus.health import BEFORE, DURING
 from acceptance.gpus.kv import GIB
 from acceptance.gpus.probe import Unobservable
 from acceptance.gpus.telemetry import Span
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from acceptance.deployments.schema import Deployment
     from acceptance.gpus.health import Finding
     from acceptance.serving.server import Server
-    from fixtures.gpus import GpuWatch
+    from fixtures.gpuwatch import GpuWatch
     from fixtures.judging import Judge, RecordCheck
 
 BACK_WITHIN = 30.0  # seconds
@@ -58,9 +58,7 @@ def test_nothing_happened_to_the_gpus(
     vLLM, and TensorRT-LLM PR#17326, where workers of other runs took the memory that a test ran out
     of. The software power cap is recorded and is no fault.
     """
-    telemetry = after_load.telemetry()
-    span = Span(after_load.began, time.time())
-    found = happened(telemetry, span, after_load.names, after_load.ready)
+    found = after_load.happened(Span(after_load.began, time.time()))
     settle(check, found[check], deployment, record_check)
 
 
@@ -96,7 +94,7 @@ def test_memory_comes_back(
     if server.ended is None:
         end_idle(server)
     began = time.time()
-    answers = returned(after_end.probe, after_end.taken, timeout=BACK_WITHIN)
+    answers = after_end.returned(BACK_WITHIN)
     shared = after_end.shared(Span(began, time.time()), certain=True)
     source = f"{__name__}: within {BACK_WITHIN:g} s"
     for uuid, answer in answers.items():

@@ -21,6 +21,7 @@ from acceptance.deployments.load import SHIPPED, read_deployment
 from acceptance.deployments.schema import Budgets, Deployment, Profile
 from acceptance.secrets import Redactor
 from acceptance.serving import launch, readiness
+from acceptance.serving.here import launcher_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,7 +60,8 @@ def start(
     suffix: str = "",
 ) -> Server:
     """Launches the fake with these faults. fds: descriptors of a lease. Raises as launch does."""
-    lease = cast("Lease", SimpleNamespace(gpus=(), fds=tuple(fds))) if fds else None
+    deployment = deployment or fake_deployment()
+    lease = cast("Lease", SimpleNamespace(uuids=(), fds=tuple(fds))) if fds else None
     said = {
         "FAKE_VLLM": ",".join(faults),
         "FAKE_VLLM_PACE": str(pace),
@@ -71,14 +73,14 @@ def start(
         mock.patch.dict(os.environ, said),
     ):
         return launch.launch(
-            deployment or fake_deployment(),
+            deployment,
             Profile.BENCHMARK,
             VLLM,
             run_dir,
             redactor=redactor or Redactor(),
-            gpus=lease,
             suffix=suffix,
             tell=tell,
+            launcher=launcher_for(deployment, lease),
         )
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 from suites_world import World, deployment
 
 from acceptance.gpus.health import BEFORE, Finding
+from acceptance.gpus.held import Found
 from acceptance.gpus.kv import GIB
 from acceptance.gpus.telemetry import Rest, Span, Telemetry, rest_of
-from fixtures.gpus import GpuWatch
+from fixtures.gpuwatch import GpuWatch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 A, B = "GPU-a", "GPU-b"
 STRANGER = [1, 10 * GIB, "foreign", "pid 1 (python of somebody, 10.0 GiB)"]
 TOTAL = 141 * GIB
+
+
+@dataclass(frozen=True)
+class NamedGpu:
+    uuid: str
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @dataclass
@@ -54,8 +64,24 @@ class Gpus:
     starting: Span = field(default_factory=lambda: Span(0, 3))
     serving: Span = field(default_factory=lambda: Span(3, 9))
     names: dict[str, str] = field(default_factory=lambda: {A: "GPU 0", B: "GPU 1"})
-    taken: dict[str, int] = field(default_factory=lambda: {A: GIB, B: GIB})
-    probe: Any = None
+    name: str = ""  # of its host, which it is too
+
+    @property
+    def hosts(self) -> tuple[Any, ...]:
+        return (self,)
+
+    @property
+    def found(self) -> Found:
+        gpus: Any = tuple(NamedGpu(uuid, name) for uuid, name in self.names.items())
+        return Found(gpus, self.before, {A: GIB, B: GIB}, self.began)
+
+    def happened(self, span: Span) -> dict[str, list[Finding]]:
+        """As the real one."""
+        return GpuWatch.happened(cast("GpuWatch", self), span)
+
+    def hardware(self) -> str:
+        """As the real one."""
+        return GpuWatch.hardware(cast("GpuWatch", self))
 
     def others(self, span: Span, *, certain: bool = False) -> str:
         """As the real one."""
@@ -65,7 +91,7 @@ class Gpus:
         """As the real one."""
         return GpuWatch.shared(cast("GpuWatch", self), span, certain=certain)
 
-    def telemetry(self) -> Telemetry:
+    def telemetry(self, *, partly: bool = False) -> Telemetry:
         told = {
             gpu: [
                 self._rest(gpu, moment, reasons) for moment, reasons in enumerate(self.reasons, 1)
