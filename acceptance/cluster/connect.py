@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,10 @@ STORE = 100 << 20  # bytes of a cluster of one process for what its agents hand 
 INSTALL = (
     "install the extra `cluster` of this project, in the version that the cluster runs: "
     f"{sys.executable} -m pip install 'ray[client]==VERSION'"
+)
+HINT = (
+    "`ray status` on a node of it; docs/cluster.md says how to start one. One that asks for a "
+    "token answers nobody else: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or ~/.ray/auth_token"
 )
 
 
@@ -42,11 +47,15 @@ def connect(address: str) -> Any:
     ray = _ray()
     try:
         ray.init(address=address, **_settings())
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+    except (
+        ConnectionError,
+        RuntimeError,
+        TimeoutError,
+        ValueError,
+        ray.exceptions.RayError,  # of a token that is asked for and not there
+    ) as error:
         raise InputError(
-            f"no Ray cluster answers: {error}",
-            asked=f"--cluster {address}",
-            hint="`ray status` on a node of it; docs/cluster.md says how to start one",
+            f"no Ray cluster answers: {error}", asked=f"--cluster {address}", hint=HINT
         ) from error
     return ray
 
@@ -56,6 +65,10 @@ def own_cluster(cpus: int, resources: Mapping[str, float]) -> Any:
     cpus: that its agents take together. Raises InputError where there is no Ray."""
     check_installed("a cluster on this machine")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Without a token of its own, Ray 2.60 leaves one in the home folder, which other clusters that
+    # are started from there ask for from then on.
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     ray = _ray()
     ray.init(
         address="local",
