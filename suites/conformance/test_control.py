@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acceptance.conformance.answers import read_answer
-from acceptance.conformance.bodies import COMPLETIONS, completion
+from acceptance.conformance.bodies import CHAT, COMPLETIONS, chat, completion
 from acceptance.conformance.said import Said, said
 from fixtures.judging import not_applicable
 from suites.checklist import check
@@ -23,28 +23,27 @@ if TYPE_CHECKING:
     from suites.conformance.asking import Answers
 
 LENGTH = 6  # tokens
+CHAT_LENGTH = 16  # tokens, of which the first may be marks
 MOST = 100  # the largest logit_bias
 DEEPSEEK_R1 = {"temperature": 0.6, "top_p": 0.95}  # its generation_config.json
 VLLM = {"temperature": 1.0, "top_p": 1.0}  # what vLLM takes where a model says nothing
 SEEDS = (11, 12, 13)
 
 TOGETHER = Requests()
-FREE = TOGETHER.whole("completion", max_tokens=LENGTH, ignore_eos=True, return_token_ids=True)
+FIXED: dict[str, Any] = {"ignore_eos": True, "return_token_ids": True}
+FREE = TOGETHER.whole("completion", max_tokens=LENGTH, **FIXED)
+FREE_CHAT = TOGETHER.whole("chat", max_tokens=CHAT_LENGTH, **FIXED)
 
 
 @dataclass(frozen=True)
 class Steered:
-    """One greedy answer, and those that a list forces or forbids. wanted, unwanted: token ids;
-    word: the text of the unwanted one, empty where it is no word."""
+    """What a list forces or forbids of a greedy answer. wanted, unwanted: token ids."""
 
-    free: Said
     wanted: int
     unwanted: int
-    word: str
     forced: Said
     forbidden: Said
     allowed: Said
-    without_word: Said
 
 
 @check(28)
@@ -90,16 +89,21 @@ def test_allowed_token_ids(
 
 @check(28)
 def test_bad_words(deployment: Deployment, answers: Answers, record_check: RecordCheck) -> None:
-    """A word of bad_words, which greedy decoding would have said, is not said.
+    """A word of bad_words, which greedy decoding would have said, is not said in a chat.
 
-    Does not prove it of other spellings. Would have caught a filter that was accepted and had no
+    Does not prove it of other spellings, nor of text completions, which know no bad_words before
+    vllm#46793. Would have caught a filter that was accepted and had no
     effect.
     """
     beyond_simulation(deployment)
-    found = answers.once(_steered)
-    if not found.word:
-        not_applicable(f"no token of {found.free.text!r} is a word to forbid")
-    specified(record_check, _none(found.without_word, found.unwanted))
+    free = said(answers.whole(FREE_CHAT))
+    found = _word(answers, free.tokens)
+    if found is None:
+        not_applicable(f"no token of {free.text!r} is a word to forbid")
+    unwanted, word = found
+    body = chat(answers.model, max_tokens=CHAT_LENGTH, **FIXED, bad_words=[word])
+    without = said(read_answer(answers.client.post(CHAT, json=body)))
+    specified(record_check, _none(without, unwanted))
 
 
 @check(34)
@@ -137,8 +141,7 @@ def _none(one: Said, forbidden: int) -> list[str]:
 
 
 def _steered(answers: Answers) -> Steered:
-    free = said(answers.whole(FREE))
-    unwanted, word = _word(answers, free.tokens)
+    unwanted = said(answers.whole(FREE)).tokens[0]
     wanted = tokenized(answers, {"model": answers.model, "prompt": " sea"})[-1]
     if wanted == unwanted:
         wanted = tokenized(answers, {"model": answers.model, "prompt": " land"})[-1]
@@ -146,25 +149,23 @@ def _steered(answers: Answers) -> Steered:
         {"logit_bias": {str(wanted): MOST}},
         {"logit_bias": {str(unwanted): -MOST}},
         {"allowed_token_ids": [wanted]},
-        {"bad_words": [word]} if word else {},
     ]
-    fixed: dict[str, Any] = {"max_tokens": LENGTH, "ignore_eos": True, "return_token_ids": True}
+    fixed = {"max_tokens": LENGTH, **FIXED}
     posts = [(COMPLETIONS, completion(answers.model, **fixed, **changes)) for changes in bodies]
-    said_by = [said(read_answer(answer)) for answer in answers.now(posts)]
-    return Steered(free, wanted, unwanted, word, *said_by)
+    return Steered(wanted, unwanted, *(said(read_answer(it)) for it in answers.now(posts)))
 
 
-def _word(answers: Answers, tokens: tuple[int, ...]) -> tuple[int, str]:
-    """The first token that is a word of its own, with its text; the first of all, with none, where
-    none is. Marks and spaces cannot be forbidden as words; and a word with a space before it only
-    where the word alone is as many tokens (vLLM 0.25.1 to 0.32, update_from_tokenizer)."""
+def _word(answers: Answers, tokens: tuple[int, ...]) -> tuple[int, str] | None:
+    """The first token that is a word of its own, with its text; None where none is. Marks and
+    spaces cannot be forbidden as words; and a word with a space before it only where the word alone
+    is as many tokens (vLLM 0.25.1 to 0.32, update_from_tokenizer)."""
     for token in tokens:
         named = {"model": answers.model, "tokens": [token]}
         text = read_answer(answers.client.post("/detokenize", json=named))["prompt"]
         word = text.strip()
         if word.isalpha() and len(_alone(answers, text)) == len(_alone(answers, word)) == 1:
             return token, word
-    return tokens[0], ""
+    return None
 
 
 def _alone(answers: Answers, text: str) -> list[int]:
