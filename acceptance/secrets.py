@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 MASK = "[secret]"
 _SHORT = 8  # a shorter secret is masked only where it stands alone, or it would eat other words
 _CHUNK = 1 << 20
+_OFTEN = 200  # characters of a text that may come again
 
 # (pattern, what stays of it). Bounded repeats: a text of any size costs linear time.
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -79,9 +81,7 @@ class Redactor:
         """The text with every secret replaced by [secret]."""
         if self._pattern is not None:
             text = self._pattern.sub(MASK, text)
-        for pattern, kept in _SHAPES:
-            text = pattern.sub(kept, text)
-        return text
+        return _known_shapeless(text) if len(text) <= _OFTEN else _shapeless(text)
 
     redact = __call__
 
@@ -93,13 +93,29 @@ class Redactor:
         if isinstance(value, dict):
             return {
                 self.value(key): MASK
-                if isinstance(key, str) and _NAMES.search(key) and item not in (None, "", False)
+                if isinstance(key, str) and _names_one(key) and item not in (None, "", False)
                 else self.value(item)
                 for key, item in value.items()
             }
         if isinstance(value, list | tuple | set | frozenset):
             return [self.value(item) for item in value]
         return value
+
+
+def _shapeless(text: str) -> str:
+    for pattern, kept in _SHAPES:
+        text = pattern.sub(kept, text)
+    return text
+
+
+# Records repeat their names and most of their words: ten searches each, half of a record's time.
+_known_shapeless = lru_cache(maxsize=1 << 13)(_shapeless)
+
+
+@lru_cache(maxsize=1 << 10)
+def _names_one(name: str) -> bool:
+    """Whether what has this name is a secret."""
+    return _NAMES.search(name) is not None
 
 
 def _exact(secret: str) -> str:

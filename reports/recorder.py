@@ -1,4 +1,4 @@
-"""Writing results.jsonl so that nothing said is lost: one line, one write, on disk at once.
+"""Writing results.jsonl so that nothing said is lost: one line, one write, on disk as a test ends.
 
 Several processes may write at the same time. A process killed in the middle of a line leaves a
 torn one, which the next writer closes off and the reader reports.
@@ -68,7 +68,8 @@ class Recorder:
         self.write(run)
 
     def write(self, record: AnyRecord) -> None:
-        """Appends one line and returns when it is on disk.
+        """Appends one line and returns when it is on disk; a judgement, when it is the system's to
+        write, which no death of this process undoes: it reaches the disk with its test's line.
 
         Raises OSError when the disk is full or gone (unless `lost` raises something else first),
         filelock.Timeout, which is one, when another process holds the file for a minute.
@@ -76,7 +77,9 @@ class Recorder:
         line = json.dumps(self._plain(record), separators=(",", ":"), allow_nan=False)
         try:
             with self._lock:
-                append(self.results, line.encode("ascii"))
+                append(
+                    self.results, line.encode("ascii"), sync=not isinstance(record, JudgementRecord)
+                )
         except OSError as error:
             if self.lost is not None:
                 self.lost(error)
@@ -125,9 +128,9 @@ def cut_torn(path: Path) -> int:
         os.close(handle)
 
 
-def append(path: Path, line: bytes) -> None:
-    """Appends a line to a file and syncs it; closes off a torn line that somebody left. Leaves the
-    file as it was when the disk takes only a part. Raises OSError."""
+def append(path: Path, line: bytes, *, sync: bool = True) -> None:
+    """Appends a line to a file, and syncs it if asked to; closes off a torn line somebody left.
+    Leaves the file as it was when the disk takes only a part. Raises OSError."""
     handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         size = os.fstat(handle).st_size
@@ -136,7 +139,8 @@ def append(path: Path, line: bytes) -> None:
         try:
             while left:  # one write, unless the disk takes only a part
                 left = left[os.write(handle, left) :]
-            os.fsync(handle)
+            if sync:
+                os.fsync(handle)
         except OSError:
             os.ftruncate(handle, size)
             raise

@@ -75,6 +75,19 @@ def test_records_come_back_as_they_were(tmp_path):
     assert json.loads((tmp_path / "run.json").read_text())["schema"] == 1
 
 
+def test_judgements_are_synced_with_what_follows_them(tmp_path, monkeypatch):
+    """Each alone cost more than the judging of a cell."""
+    recorder = Recorder(tmp_path)
+    synced = []
+    monkeypatch.setattr("reports.recorder.os.fsync", synced.append)
+    recorder.write(judgement())
+    recorder.write(judgement())
+    assert synced == []
+    recorder.write(ServerRecord(time=2, deployment="d", outcome="stopped"))
+    assert len(synced) == 1
+    assert len(read_results(tmp_path).records) == 3
+
+
 def test_secrets_reach_no_file(tmp_path):
     recorder = Recorder(tmp_path, Redactor(["hush-hush"]))
     recorder.start(run(argv=("pytest", "--api-key=hush-hush"), vllm="hush-hush"))

@@ -84,7 +84,7 @@ def test_who_cannot_write_says_so_once(tmp_path: Path, monkeypatch: pytest.Monke
     recorder = Recorder(tmp_path)
     recorder.lost = directory.ends(tmp_path)
 
-    def no_room(*_: object) -> None:
+    def no_room(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("reports.recorder.append", no_room)
