@@ -56,7 +56,8 @@ PLANTED = (
     ),
     Planted(what="drops out", shows=None),
     Planted(what="jitter", shows=Trait.JITTER, knobs={"noise": 0.6}),
-    Planted(what="leaks memory", shows=Trait.LEAKING, knobs={"leak_mib": 96}),
+    # Bounded: cells that are measured again and again would take the machine's memory.
+    Planted(what="leaks memory", shows=Trait.LEAKING, knobs={"leak_mib": 96, "leak_requests": 16}),
 )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 AUTO, CLIENT = "auto", "ray://"
+NICENESS = "RAY_worker_niceness"  # 15 where nobody says; what agents start has it too
 STORE = 100 << 20  # bytes of a cluster of one process for what its agents hand over
 INSTALL = (
     "install the extra `cluster` of this project, in the version that the cluster runs: "
@@ -65,6 +66,7 @@ def own_cluster(cpus: int, resources: Mapping[str, float]) -> Any:
     cpus: that its agents take together. Raises InputError where there is no Ray."""
     check_installed("a cluster on this machine")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault(NICENESS, "0")
     # Without a token of its own, Ray 2.60 leaves one in the home folder, which other clusters that
     # are started from there ask for from then on.
     if "RAY_AUTH_MODE" not in os.environ:

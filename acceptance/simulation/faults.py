@@ -71,6 +71,9 @@ class Faults(BaseModel):
         default=1.0, gt=0, le=1, description="share of the KV cache that can be used, told as whole"
     )
     leak_mib: float = Field(default=0.0, ge=0, description="MiB of memory kept of every request")
+    leak_requests: int = Field(
+        default=0, ge=0, description="after so many requests no more memory is kept; 0: always"
+    )
     # Log, life and identity
     jit_every: int = Field(
         default=0, ge=0, description="a JIT line in the log every so many requests"

@@ -182,7 +182,7 @@ class Service:
         faults, number = self.faults, live.number
         if not number:
             return
-        if faults.leak_mib:
+        if faults.leak_mib and not 0 < faults.leak_requests <= len(self._leak):
             self._leak.append(bytearray(os.urandom(1) * int(faults.leak_mib * 2**20)))
         if self._is_cold(live) or (faults.jit_every and number % faults.jit_every == 0):
             log.write(log.jit_line(self.settings, 0))

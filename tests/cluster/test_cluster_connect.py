@@ -1,4 +1,4 @@
-"""Connecting to a cluster, or making one: tokens, which Ray asks for since 2.60. Without Ray."""
+"""Connecting to a cluster, or making one: tokens, and at which priority agents run. Without Ray."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from cluster_world import OutOfReach
 
 from acceptance.cluster import connect as connecting
-from acceptance.cluster.connect import connect, own_cluster
+from acceptance.cluster.connect import NICENESS, connect, own_cluster
 from acceptance.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ def test_a_cluster_of_its_own_has_a_token_of_its_own(
 ) -> None:
     """Unless the site has said how it is to be."""
     seen: dict[str, str | None] = {}
-    initialises(lambda **_: seen.update({name: os.environ.get(name) for name in TOKEN}))
+    initialises(lambda **_: seen.update({one: os.environ.get(one) for one in (*TOKEN, NICENESS)}))
     with monkeypatch.context() as patch:
-        for name in TOKEN:
+        for name in (*TOKEN, NICENESS):
             patch.setenv(name, "of before")  # so that it is as before in the end
             patch.delenv(name)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -64,3 +64,4 @@ def test_a_cluster_of_its_own_has_a_token_of_its_own(
     mode, token = (seen[name] for name in TOKEN)
     assert (mode, token is None) == (given or "token", given is not None)
     assert token is None or len(token) >= 32
+    assert seen[NICENESS] == "0"  # Ray's own 15 would have others' work go first

@@ -55,6 +55,7 @@ def test_every_knob_is_turned_by_a_preset_or_a_test() -> None:
     assert set(Faults.model_fields) - turned - SPEED - IN_STARTS == {
         *("least_tokens", "unstable", "jit_every", "lost_metrics"),
         *("outlives", "keep_aborted", "ghosts", "stuck_engine", "stuck_after", "kv_usable"),
+        "leak_requests",
     }
 
 
@@ -197,6 +198,17 @@ def leaks(server: Running) -> None:
     assert psutil.Process(server.process.pid).memory_info().rss - before > 6 * 2**20
 
 
+def leaks_no_more(server: Running) -> None:
+    import psutil
+
+    process = psutil.Process(server.process.pid)
+    ask(server, 2)
+    kept = process.memory_info().rss
+    assert kept > 32 * 2**20
+    ask(server, 8)
+    assert process.memory_info().rss - kept < 32 * 2**20
+
+
 SEEN: dict[str, Callable[[Running], None]] = {
     '{"fault": "every-request-fails"}': fails,
     '{"fault": "some-requests-fail"}': fails_sometimes,
@@ -208,6 +220,7 @@ SEEN: dict[str, Callable[[Running], None]] = {
     '{"fault": "starved-engine"}': starves,
     '{"fault": "half-the-cache"}': halves_the_cache,
     '{"fault": "leaking"}': leaks,
+    '{"leak_mib": 32, "leak_requests": 2}': leaks_no_more,
     '{"fault": "hanging", "hang_after": 2}': hangs,
     '{"fault": "dying", "die_after": 3}': dies,
     '{"fault": "two-tokens-a-chunk"}': gathers_tokens,
