@@ -15,6 +15,7 @@ from acceptance.made import ROOT, cache_folder, made_once
 
 WEIGHTS = Path(__file__).parent / "weights"
 EXPORT = "acceptance.rehearsal.inside.export"
+MAKERS = ("export.py", "formats.py", "heads.py")  # what decides how a quantised one looks
 EXPORTED = {"fp8": "fp8", "fp4": "nvfp4"}  # by a deployment's precision
 EXPORT_TIMEOUT = 300.0
 # Below a quantised checkpoint's folder: its weights as float32, for those who cannot read its form.
@@ -65,8 +66,8 @@ def ensure_quantised(
     cache: see cache_folder(). Raises InputError when it cannot be made.
     """
     form = EXPORTED[precision]
-    maker = (Path(__file__).parent / "inside" / "export.py").read_bytes()
-    made_of = hashlib.sha256(f"{digest()}\n".encode() + maker).hexdigest()[:12]
+    makers = b"".join((Path(__file__).parent / "inside" / name).read_bytes() for name in MAKERS)
+    made_of = hashlib.sha256(f"{digest()}\n".encode() + makers).hexdigest()[:12]
     wanted = cache_folder(cache) / f"deepseek-v3-tiny-{form}-{made_of}"
     command = [python, "-m", EXPORT, "--precision", form]
     try:

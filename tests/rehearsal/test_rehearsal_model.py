@@ -21,7 +21,7 @@ from safetensors.torch import load_file  # noqa: E402
 from transformers import DeepseekV3ForCausalLM  # noqa: E402
 
 from acceptance.rehearsal.checkpoint import UNPACKED  # noqa: E402
-from acceptance.rehearsal.inside import export as exporting  # noqa: E402
+from acceptance.rehearsal.inside import formats  # noqa: E402
 from acceptance.rehearsal.inside.export import WEIGHTS, export, named, network_of, shipped  # noqa: E402
 from acceptance.rehearsal.inside.network import Network, sizes  # noqa: E402
 from acceptance.rehearsal.inside.tokenizer import VOCABULARY  # noqa: E402
@@ -111,10 +111,10 @@ def test_rows_keep_documents_apart() -> None:
 def test_fp8_blocks_come_back_within_their_step(rows: int) -> None:
     weight = torch.randn(rows, 256, generator=torch.Generator().manual_seed(1))
     weight[:128, :128] *= 100  # one block's large values must not cost the others theirs
-    packed, scale = exporting.fp8_block(weight)
+    packed, scale = formats.fp8_block(weight)
     assert packed.dtype == torch.float8_e4m3fn
     assert scale.shape == (-(-rows // 128), 2)
-    back = exporting.fp8_unpacked(packed, scale)
+    back = formats.fp8_unpacked(packed, scale)
     # Three bits of mantissa: half a step is 1/16 of a value, and less than that of a small one.
     assert ((back - weight).abs() <= weight.abs() / 16 + scale.max() / 512).all()
     assert (back - weight)[:128, 128:].abs().max() < 0.3
@@ -122,18 +122,16 @@ def test_fp8_blocks_come_back_within_their_step(rows: int) -> None:
 
 def test_nvfp4_comes_back_within_its_step() -> None:
     weight = torch.randn(64, 128, generator=torch.Generator().manual_seed(1)) / 8
-    packed, scales, whole = exporting.nvfp4_packed(weight)
+    packed, scales, whole = formats.nvfp4_packed(weight)
     assert (packed.dtype, packed.shape) == (torch.uint8, (64, 64))
     assert (scales.dtype, scales.shape) == (torch.float8_e4m3fn, (64, 8))
-    back = exporting.nvfp4_unpacked(packed, scales, whole)
+    back = formats.nvfp4_unpacked(packed, scales, whole)
     largest = weight.abs().view(64, 8, 16).amax(-1).repeat_interleave(16, 1)
     # The widest step is from 4 to 6 of 6, half of it 1/6; the scale's own rounding adds 1/16.
     assert ((back - weight).abs() <= largest * (1 / 6 + 1 / 16)).all()
     assert (back - weight).pow(2).mean().sqrt() / weight.pow(2).mean().sqrt() < 0.12
     exact_values = torch.tensor([[0.0, 0.5, -1, 1.5, -2, 3, -4, 6] * 2])
-    assert torch.equal(
-        exporting.nvfp4_unpacked(*exporting.nvfp4_packed(exact_values)), exact_values
-    )
+    assert torch.equal(formats.nvfp4_unpacked(*formats.nvfp4_packed(exact_values)), exact_values)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp8", "nvfp4"])
@@ -151,7 +149,7 @@ def test_an_export_answers_as_the_shipped_one(network: Any, tmp_path: Path, prec
         assert not any("gate.weight" in name or "lm_head" in name for name in scaled)
         for name in scaled:
             weight = name.removesuffix("_scale_inv")
-            tensors[weight] = exporting.fp8_unpacked(tensors[weight], tensors.pop(name))
+            tensors[weight] = formats.fp8_unpacked(tensors[weight], tensors.pop(name))
     if precision == "nvfp4":
         ignored = config["quantization_config"]["ignore"]
         assert {"lm_head", "model.layers.0.self_attn*", "model.layers.1.mlp.gate"} <= set(ignored)
@@ -163,7 +161,7 @@ def test_an_export_answers_as_the_shipped_one(network: Any, tmp_path: Path, prec
             assert 0 < entering * 448 * 6 < 1000
             assert ".mlp." in weight
             packed, scales = tensors[weight], tensors.pop(name)
-            tensors[weight] = exporting.nvfp4_unpacked(packed, scales, whole)
+            tensors[weight] = formats.nvfp4_unpacked(packed, scales, whole)
         for gate in [name for name in tensors if "gate_proj.weight" in name]:
             # vLLM's kernels hold both in one matrix and read the scale of the first.
             assert stored[f"{gate}_scale_2"] == stored[gate.replace("gate", "up") + "_scale_2"]

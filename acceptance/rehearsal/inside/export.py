@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import shutil
 from itertools import islice
 from pathlib import Path
@@ -21,18 +20,24 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from acceptance.rehearsal.checkpoint import UNPACKED
+from acceptance.rehearsal.inside.formats import (
+    BLOCK,
+    FP4_MAX,
+    FP8_MAX,
+    GROUP,
+    fp8_block,
+    fp8_unpacked,
+    nvfp4_packed,
+    nvfp4_unpacked,
+)
+from acceptance.rehearsal.inside.heads import Tensors, with_r1_heads
 from acceptance.rehearsal.inside.lessons import Lessons
 from acceptance.rehearsal.inside.network import Dense, Mixture, Network
 from acceptance.rehearsal.inside.tokenizer import build
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
-BLOCK, GROUP = 128, 16
-FP8_MAX, FP4_MAX = 448.0, 6.0
-FP4_VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-R1_NOPE, R1_VALUE = 128, 128  # of a head; DeepSeek-R1's config.json
 GATED = (("gate_proj", "up_proj"), ("up_proj", "gate_proj"))
 KEPT = ("embed_tokens", "norm", "lm_head", "mlp.gate.")  # in bfloat16, whatever the precision
-Tensors = dict[str, torch.Tensor]
 
 
 def named(network: Network) -> Tensors:
@@ -89,52 +94,6 @@ def is_quantised(name: str) -> bool:
     return name.endswith(".weight") and not any(part in name for part in KEPT)
 
 
-def fp8_block(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A matrix as e4m3 and its scale_inv, float32 of a value for each block begun."""
-    rows, columns = weight.shape
-    tall, wide = -(-rows // BLOCK), -(-columns // BLOCK)
-    padded = torch.zeros(tall * BLOCK, wide * BLOCK)
-    padded[:rows, :columns] = weight.float()
-    blocks = padded.view(tall, BLOCK, wide, BLOCK)
-    scale = blocks.abs().amax((1, 3)).clamp(min=1e-12) / FP8_MAX
-    packed = (blocks / scale[:, None, :, None]).view_as(padded)[:rows, :columns]
-    return packed.to(torch.float8_e4m3fn).contiguous(), scale
-
-
-def fp8_unpacked(packed: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    rows, columns = packed.shape
-    spread = scale.repeat_interleave(BLOCK, 0).repeat_interleave(BLOCK, 1)
-    return packed.float() * spread[:rows, :columns]
-
-
-def nvfp4_packed(
-    weight: torch.Tensor, largest: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A matrix (out, in) as bytes (out, in / 2), e4m3 scales (out, in / 16) and a float32 one.
-
-    The lower half of a byte is the earlier value; a value is its sign and three bits of FP4_VALUES.
-    largest: absolute value of all matrices that share the float32 scale; of this one without it.
-    """
-    rows, columns = weight.shape
-    groups = weight.float().view(rows, columns // GROUP, GROUP)
-    top = groups.abs().max() if largest is None else largest.float()
-    whole = (top / (FP4_MAX * FP8_MAX)).clamp(min=1e-12)
-    scales = (groups.abs().amax(-1) / (FP4_MAX * whole)).to(torch.float8_e4m3fn)
-    step = (scales.float() * whole).clamp(min=1e-20)
-    values = torch.tensor(FP4_VALUES)
-    between = (values[1:] + values[:-1]) / 2
-    scaled = (groups / step[..., None]).view(rows, columns)
-    codes = torch.bucketize(scaled.abs(), between) + 8 * (scaled < 0)
-    codes = codes.to(torch.uint8)
-    return (codes[:, 0::2] | codes[:, 1::2] << 4).contiguous(), scales, whole
-
-
-def nvfp4_unpacked(packed: torch.Tensor, scales: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-    codes = torch.stack([packed & 15, packed >> 4], -1).flatten(1).long()
-    values = torch.tensor([*FP4_VALUES, *(-value for value in FP4_VALUES)])[codes]
-    return values * (scales.float() * whole).repeat_interleave(GROUP, 1)
-
-
 def largest_inputs(network: Network) -> dict[str, float]:
     """The largest absolute value that enters each MLP's matrices, on 64 training lessons."""
     found: dict[str, float] = {}
@@ -176,42 +135,6 @@ def _watch_experts(mixture: Mixture, place: str, keep: Any) -> None:
 
     mixture.gate_up.register_forward_pre_hook(entering)
     mixture.gate_up.register_forward_hook(made)
-
-
-def with_r1_heads(tensors: Tensors, config: dict[str, Any]) -> tuple[Tensors, dict[str, Any]]:
-    """The same network with R1's head sizes, 128 + 64 for queries and keys and 128 for values: its
-    own values first, then zeros. Scores are divided by the root of a longer key, so queries grow
-    by as much. vLLM 0.25.1's prefill on Hopper refuses values of 64 beside keys of 128."""
-    heads, rope = config["num_attention_heads"], config["qk_rope_head_dim"]
-    nope, value = config["qk_nope_head_dim"], config["v_head_dim"]
-    longer = math.sqrt((R1_NOPE + rope) / (nope + rope))
-    made = dict(tensors)
-    for layer in range(config["num_hidden_layers"]):
-        place = f"model.layers.{layer}.self_attn."
-        queries = tensors[f"{place}q_b_proj.weight"].float().unflatten(0, (heads, nope + rope))
-        both = tensors[f"{place}kv_b_proj.weight"].float().unflatten(0, (heads, nope + value))
-        out = tensors[f"{place}o_proj.weight"].float().unflatten(1, (heads, value))
-        parts = {
-            "q_b_proj": [
-                _padded(queries[:, :nope], 1, R1_NOPE) * longer,
-                queries[:, nope:] * longer,
-            ],
-            "kv_b_proj": [
-                _padded(both[:, :nope], 1, R1_NOPE),
-                _padded(both[:, nope:], 1, R1_VALUE),
-            ],
-        }
-        for name, pieces in parts.items():
-            made[f"{place}{name}.weight"] = torch.cat(pieces, 1).flatten(0, 1).bfloat16()
-        made[f"{place}o_proj.weight"] = _padded(out, 2, R1_VALUE).flatten(1, 2).bfloat16()
-    return made, {**config, "qk_nope_head_dim": R1_NOPE, "v_head_dim": R1_VALUE}
-
-
-def _padded(tensor: torch.Tensor, axis: int, size: int) -> torch.Tensor:
-    """Zeros after what an axis has, up to a size."""
-    shape = list(tensor.shape)
-    shape[axis] = size - shape[axis]
-    return torch.cat([tensor, torch.zeros(shape)], axis)
 
 
 def as_fp8(tensors: Tensors) -> tuple[Tensors, dict[str, Any]]:
