@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0  # seconds without a word from the driver: with the warden's own, gone within 30
-UNUSED = 300.0  # the same before it has a part: others' agents may take their time to start
+UNUSED = 300.0  # the same while it has nothing: others' agents may take their time to start
 GRACE = 4.0  # seconds that a server gets to end by itself then
 CHUNK = 4 << 20  # bytes of a log that are fetched at once
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -67,8 +67,19 @@ class Agent:
     def __init__(self, address: str) -> None:
         self._address = address
         self._custody: Custody | None = None
+        self._guards: list[subprocess.Popen[bytes]] = []
         self.folder: Path | None = None
         self._heard = time.monotonic()
+
+    @property
+    def hold(self) -> tuple[int, ...]:
+        """Descriptors that last as long as a part does."""
+        return ()
+
+    @property
+    def engaged(self) -> bool:
+        """Whether it has anything that must end with its driver."""
+        return self._custody is not None
 
     def about(self, ports: int) -> About:
         """This node, with so many of its free ports."""
@@ -89,16 +100,11 @@ class Agent:
         log = self.folder / "server.log"
         log.touch()
         try:
-            self._custody = take(replace(part, log=log, hold=()))
+            self._custody = take(replace(part, log=log, hold=self.hold))
         except BaseException:
             self.close()
             raise
-        guard = [sys.executable, "-m", "acceptance.cluster.guard", part.mark, str(self.folder)]
-        # Ends with this process, by whatever signal; the pipe tells it.
-        self._guard = subprocess.Popen(
-            guard, stdin=subprocess.PIPE, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
-        )
-        self._guard.wait()  # it goes on in a process that is no child of this one
+        self._guards.append(guarded(part.mark, self.folder))
         return self._custody.pid
 
     def news(self, offset: int) -> News:
@@ -141,12 +147,25 @@ class Agent:
     def mind(self, patience: float = PATIENCE) -> None:
         """Blocks while the driver is heard of, then ends the part, and this process with it.
         patience: seconds."""
-        while time.monotonic() - self._heard < (patience if self._custody else UNUSED):
+        while time.monotonic() - self._heard < (patience if self.engaged else UNUSED):
             time.sleep(0.5)
         if self._custody is not None:
             self._custody.end(GRACE)
         self.close()
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def guarded(mark: str, folder: Path) -> subprocess.Popen[bytes]:
+    """A guard, which stands by for the end of this process, by whatever signal: the pipe tells
+    it. It goes on in a process that is no child of this one."""
+    guard = subprocess.Popen(
+        [sys.executable, "-m", "acceptance.cluster.guard", mark, str(folder)],
+        stdin=subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    guard.wait()
+    return guard
 
 
 def boot_id() -> str:

@@ -1,142 +1,108 @@
-"""The launcher of a Ray cluster: nodes reserved by a placement group, an agent on each."""
+"""The launcher of a Ray cluster: a server over reserved nodes, on GPUs that are leased there."""
 
 from __future__ import annotations
 
-import threading
-import time
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from acceptance.cluster.agent import About, Agent, boot_id
+from acceptance.cluster.agent import boot_id
+from acceptance.cluster.nodegpus import NodeGpus
 from acceptance.cluster.remote import RemoteCare
-from acceptance.deployments.nodes import Node, Site
-from acceptance.errors import InputError, ServerError
+from acceptance.cluster.seats import NodeAgent as NodeAgent
+from acceptance.cluster.seats import Seats
+from acceptance.deployments.nodes import Node, Site, gpu_telemetry
+from acceptance.errors import AcceptanceError, InputError
 from acceptance.serving.here import LOOPBACK
 from acceptance.serving.together import Together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from acceptance.deployments.schema import Deployment
+    from acceptance.gpus.held import Wanted
     from acceptance.serving.launcher import Care, Ended, Part
-
-RESERVED = 60.0  # seconds in which the cluster must have the nodes free
-ANSWER = 60.0  # seconds in which a new agent must answer: it starts an interpreter
-PORTS = 2  # of each node: of HTTP, and of the meeting
-
-
-@dataclass(frozen=True)
-class Seat:
-    """A reserved node. offset: its clock less this host's, in seconds; within: how far that may be
-    wrong, half the time that asking took."""
-
-    agent: Any
-    about: About
-    offset: float
-    within: float
-
-    def note(self, number: int) -> str:
-        """What is recorded of it, at the top of its log."""
-        about = self.about
-        return (
-            f"acceptance: node {number} is {about.host} at {about.address}, interface "
-            f"{about.interface or 'unknown'}; its clock is {self.offset:+.4f} s from the driver's, "
-            f"within {self.within:.4f} s"
-        )
 
 
 class RayLauncher:
-    """ray: the module, connected (see connect.py)."""
+    """Of one deployment. ray: the module, connected (see connect.py)."""
 
     def __init__(self, ray: Any) -> None:
         self._ray = ray
-        self._group: Any = None
-        self._agents: list[Any] = []
-        self._seats: tuple[Seat, ...] = ()
+        self._seats: Seats | None = None
+        self._gpus: tuple[NodeGpus, ...] = ()
+
+    def lease(self, deployment: Deployment, wanted: Wanted, run_dir: Path) -> tuple[NodeGpus, ...]:
+        """Reserves the nodes, and leases GPUs on each or on none; they are held, and every server
+        is started on them, until release(). Raises AcceptanceError."""
+        self.release()
+        seats = self._seats = Seats(self._ray, deployment)
+
+        def lease(number: int) -> NodeGpus | AcceptanceError:
+            seat, path = seats.taken[number], gpu_telemetry(run_dir, deployment.name, number)
+            try:
+                name = seat.name(number)
+                return NodeGpus(self._ray, seat.agent, name, wanted, seat.offset, path)
+            except AcceptanceError as error:
+                return error
+
+        try:
+            with ThreadPoolExecutor(len(seats.taken)) as pool:
+                found = list(pool.map(lease, range(len(seats.taken))))
+            self._gpus = tuple(one for one in found if isinstance(one, NodeGpus))
+            _all_leased(deployment, found)
+        except BaseException:
+            self.release()
+            raise
+        return self._gpus
 
     def site(self, deployment: Deployment) -> Site:
-        self.release()
-        nodes = deployment.layout.nodes
-        bundle = {"CPU": 1.0, **({"GPU": deployment.gpus_here} if deployment.gpus_here else {})}
-        self._reserve([bundle] * nodes, deployment.name)
-        self._agents = [self._agent(number, bundle) for number in range(nodes)]
-        self._seats = tuple(self._seat(number, one) for number, one in enumerate(self._agents))
-        head = self._seats[0].about
+        if self._seats is not None and self._gpus:
+            self._seats.renew()
+        else:
+            self.release()
+            self._seats = Seats(self._ray, deployment)
+        gpus = [tuple(gpu.uuid for gpu in one.found.gpus) for one in self._gpus]
+        abouts = [seat.about for seat in self._seats.taken]
+        head = abouts[0]
         return Site(
-            nodes=tuple(Node(seat.about.address, seat.about.interface) for seat in self._seats),
+            nodes=tuple(
+                Node(about.address, about.interface, gpus[number] if gpus else None)
+                for number, about in enumerate(abouts)
+            ),
             port=head.ports[0],
             host=LOOPBACK if head.boot == boot_id() else head.address,
             meeting=head.ports[1],
         )
 
     def start(self, parts: Sequence[Part]) -> Care:
-        seats = iter(enumerate(self._seats))
+        assert self._seats is not None
+        seats, stays = iter(enumerate(self._seats.taken)), bool(self._gpus)
 
         def take(part: Part) -> RemoteCare:
             number, seat = next(seats)
-            return RemoteCare(self._ray, seat.agent, seat.about, part, seat.note(number))
+            note = seat.note(number)
+            return RemoteCare(self._ray, seat.agent, seat.about, part, note, stays=stays)
 
         try:
             return _Reserved(Together.start(parts, take), self)
         except BaseException:
-            self.release()
+            self.retire()
             raise
 
+    def retire(self) -> None:
+        """A server has ended: gives the nodes back, unless their GPUs are still leased."""
+        if not self._gpus:
+            self.release()
+
     def release(self) -> None:
-        """Gives the nodes back. Safe to call again."""
-        for agent in self._agents:
-            self._ray.kill(agent)
-        self._agents, self._seats = [], ()
-        if self._group is not None:
-            self._ray.util.remove_placement_group(self._group)
-            self._group = None
-
-    def _reserve(self, bundles: list[dict[str, float]], name: str) -> None:
-        self._group = self._ray.util.placement_group(bundles, strategy="STRICT_SPREAD")
-        try:
-            self._ray.get(self._group.ready(), timeout=RESERVED)
-        except self._ray.exceptions.GetTimeoutError as error:
-            self.release()
-            raise InputError(
-                f"{name} needs {len(bundles)} nodes with {_told(bundles[0])} free on each, and the "
-                f"cluster has not got them within {RESERVED:.0f} s",
-                asked="a placement group, STRICT_SPREAD",
-                cause="; ".join(self._nodes()),
-            ) from error
-
-    def _agent(self, number: int, bundle: dict[str, float]) -> Any:
-        strategy = self._ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(
-            self._group, placement_group_bundle_index=number
-        )
-        options = {
-            "num_cpus": bundle["CPU"],
-            "num_gpus": bundle.get("GPU", 0),
-            "max_concurrency": 4,  # to be asked for news while it ends its part
-            "scheduling_strategy": strategy,
-        }
-        return self._ray.remote(NodeAgent).options(**options).remote()
-
-    def _seat(self, number: int, agent: Any) -> Seat:
-        try:
-            self._ray.get(agent.about.remote(0), timeout=ANSWER)  # it has started
-            asked, clock = time.monotonic(), time.time()
-            about: About = self._ray.get(agent.about.remote(PORTS), timeout=ANSWER)
-            took = time.monotonic() - asked
-        except self._ray.exceptions.RayError as error:
-            self.release()
-            raise ServerError(
-                f"node {number} of the cluster did not start its agent",
-                cause=str(error).strip().splitlines()[-1],
-                hint="the suite and its environment must be on every node, at the same paths",
-            ) from error
-        return Seat(agent, about, about.time - (clock + took / 2), took / 2)
-
-    def _nodes(self) -> list[str]:
-        return [
-            f"{node['NodeManagerAddress']} has {_told(node['Resources'])}"
-            for node in self._ray.nodes()
-            if node["Alive"]
-        ]
+        """Gives GPUs and nodes back. Safe to call again."""
+        for one in self._gpus:
+            one.end()
+        self._gpus = ()
+        if self._seats is not None:
+            self._seats.release()
+            self._seats = None
 
 
 class _Reserved(Together):
@@ -148,20 +114,20 @@ class _Reserved(Together):
 
     def end(self, grace: float) -> Ended:
         ended = super().end(grace)
-        self._launcher.release()
+        self._launcher.retire()
         return ended
 
 
-class NodeAgent(Agent):
-    """As an actor."""
-
-    def __init__(self) -> None:
-        import ray  # type: ignore[import-not-found,unused-ignore]
-
-        super().__init__(ray.util.get_node_ip_address())
-        threading.Thread(target=self.mind, daemon=True).start()
-
-
-def _told(resources: dict[str, float]) -> str:
-    counts = {"CPU": resources.get("CPU", 0), "GPU": resources.get("GPU", 0)}
-    return ", ".join(f"{count:g} {name}" for name, count in counts.items() if count) or "nothing"
+def _all_leased(deployment: Deployment, found: Sequence[NodeGpus | AcceptanceError]) -> None:
+    """Raises the error of the first node that leased nothing, with the words of the others."""
+    errors = [one for one in found if isinstance(one, AcceptanceError)]
+    if errors:
+        errors[0].happened = "\n".join(error.happened for error in errors)
+        errors[0].asked = errors[0].asked or f"GPUs of {len(found)} nodes for {deployment.name}"
+        raise errors[0]
+    owners: dict[str, str] = {}
+    for one in found:
+        assert isinstance(one, NodeGpus)
+        for gpu in one.found.gpus:
+            if (owner := owners.setdefault(gpu.uuid, one.name)) != one.name:
+                raise InputError(f"{owner} and {one.name} are one host: both have {gpu}")

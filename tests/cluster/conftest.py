@@ -1,4 +1,5 @@
-"""A Ray cluster of two nodes on this machine. Without Ray these tests are skipped."""
+"""A Ray cluster of two nodes on this machine, each with eight made-up GPUs. Without Ray, or a C
+compiler, these tests are skipped."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from cluster_gpus import GpuNode, build_library
 from cluster_world import CLIENT, PORT
 
 from acceptance.serving.processes import kill
@@ -20,14 +22,18 @@ from acceptance.serving.processes import kill
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Ray 2.60 asks its nodes and drivers for a token: one of this cluster's own. It looks whether it is
+# to when it is imported, so this comes before the tests, which do.
+os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 LIMIT = 180.0  # seconds in which a node must be up
 OF = "ACCEPTANCE_TEST_CLUSTER"  # in the environment of everything that the cluster starts
 
 
-def ray_command(folder: Path, *words: str) -> None:
+def ray_command(folder: Path, node: GpuNode, *words: str) -> None:
     program = str(Path(sys.executable).with_name("ray"))
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "SPT_NOENV": "1", OF: str(folder)}
-    subprocess.run([program, *words], check=True, timeout=LIMIT, env={**os.environ, **quiet})
+    env = {**os.environ, **quiet, **node.env(folder)}
+    subprocess.run([program, *words], check=True, timeout=LIMIT, env=env)
 
 
 @pytest.fixture(scope="session")
@@ -35,20 +41,28 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Its temporary folder; its nodes are 127.0.0.2 and this host's own address."""
     pytest.importorskip("ray")
     folder = Path(f"/tmp/acceptance-ray-{os.getpid()}")  # short: sockets lie below it
-    # Ray 2.60 asks its nodes and drivers for a token: one of this cluster's own.
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    os.environ.update(token)
+    folder.mkdir()
+    build_library(folder)
+    nodes = [GpuNode(folder / f"node{number}", number) for number in range(2)]
     small = ("--num-cpus=2", "--object-store-memory=100000000")
     head = ("--head", f"--port={PORT}", f"--ray-client-server-port={CLIENT}", *small)
-    ray_command(folder, "start", *head, "--include-dashboard=false", f"--temp-dir={folder}")
     try:
+        head = (*head, "--include-dashboard=false", f"--temp-dir={folder}")
+        ray_command(folder, nodes[0], "start", *head)
         other = (f"--address=127.0.0.1:{PORT}", "--node-ip-address=127.0.0.2", *small)
-        ray_command(folder, "start", *other)
+        ray_command(folder, nodes[1], "start", *other)
         yield folder
     finally:
         _end(folder)
-        for name in token:
-            del os.environ[name]
+
+
+@pytest.fixture
+def gpu_nodes(cluster: Path) -> Iterator[list[GpuNode]]:
+    """Both nodes' GPUs, healthy and idle."""
+    nodes = [GpuNode(cluster / f"node{number}", number) for number in range(2)]
+    yield nodes
+    for node in nodes:
+        node.set()
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,7 @@ class Api:
         self._http.socket.close()
         self._http.socket = listener
         self._http.daemon_threads = True
+        self._http.request_queue_size = 128  # every rank is asked at once
         self._http.server_activate()
 
     def start(self) -> None:

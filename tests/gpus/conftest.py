@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from gpus_library import build_library
 
-COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-SOURCE = Path(__file__).with_name("gpus_fake_nvml.c")
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
 def fake_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that it was built in; skips without a C compiler."""
-    if COMPILER is None:
-        pytest.skip("no C compiler (cc, gcc or clang) to build a stand-in library with")
-    directory = tmp_path_factory.mktemp("nvml")
-    subprocess.run(
-        [COMPILER, "-shared", "-fPIC", "-o", directory / "libnvidia-ml.so.1", SOURCE], check=True
-    )
-    return directory
+    return build_library(tmp_path_factory.mktemp("nvml"))
 
 
 @pytest.fixture

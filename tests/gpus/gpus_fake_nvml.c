@@ -1,5 +1,7 @@
 /* A small libnvidia-ml.so.1 for nvidia-ml-py to load in place of the driver's: "count" GPUs (2, at
-   most 8), H200s or with "b200 1" B200s. The one of index "lost" (1; 0 for none) is lost. What is missing here is FUNCTION_NOT_FOUND there, as with an old driver.
+   most 8), H200s or with "b200 1" B200s, of the host "host" (0), which their UUIDs end with. The one of
+   index "lost" (1; 0 for none) is lost. What is missing here is FUNCTION_NOT_FOUND there, as with an
+   old driver.
    FAKE_NVML_INIT: the number that nvmlInitWithFlags returns. FAKE_NVML_STATE: a file of lines such
    as "taken_mib 4096", read at every question, so that a test can change what happens. */
 #include <stdio.h>
@@ -25,7 +27,8 @@ static int devices[MOST] = {0, 1, 2, 3, 4, 5, 6, 7};
 static char uuids[MOST][41];
 static void name_them(void) {
     for (int i = 0; i < MOST; i++)
-        snprintf(uuids[i], sizeof uuids[i], "GPU-%daaaaaaa-0000-4000-8000-00000000000%d", i, i);
+        snprintf(uuids[i], sizeof uuids[i], "GPU-%daaaaaaa-0000-4000-8000-0000000000%d%d", i,
+                 (int)state("host", 0) % 10, i);
 }
 static int reached(int index) { return index && index == state("lost", 1) ? LOST : OK; }
 
