@@ -32,7 +32,7 @@ SUITES = (
 )
 CHECKS = "balanced-b16 or decode-heavy-b64 or test_memory or test_completions"
 LARGE = 8  # running requests from which on it is the larger of the two cells
-PER_CORE = 3  # hosts that run at once for each core: they wait most of their time
+PER_CORE = 4  # hosts that run at once for each core: they wait most of their time
 HEALTHY = 3  # hosts for each that is planted, at least
 
 

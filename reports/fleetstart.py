@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from acceptance.cluster.record import FILE, FleetRecord, State, read_fleet
 from acceptance.deployments.load import load_deployments, match
 from acceptance.errors import AcceptanceError, InputError
 from acceptance.fleet.thresholds import thresholds
+from acceptance.load.copies import imported
 from reports import fleetsimulated as simulated
 from reports.fleethosts import hosts_of_record
 from reports.fleetterminal import tell
@@ -146,7 +149,10 @@ def _run(record: FleetRecord, hosts: Sequence[FleetHost], ray: Any) -> None:
     at_once = simulated.at_once() if record.simulated else len(hosts)
     say = _sayer(time.monotonic())
     say(f"fleet: {len(hosts)} hosts to run, {min(at_once, len(hosts))} at once; {record.folder}")
-    FleetRun(ray, record, say, at_once).run(hosts)
+    with ExitStack() as stack:
+        env = stack.enter_context(imported()) if record.simulated else {}
+        shared = [replace(host, env={**host.env, **env}) for host in hosts]
+        FleetRun(ray, record, say, at_once).run(shared)
 
 
 def _sayer(began: float) -> Callable[[str], None]:

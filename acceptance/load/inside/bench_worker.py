@@ -1,6 +1,6 @@
 """vLLM's own benchmark client, kept running: `python -m … SOCKET`.
 
-Runs in the interpreter that vLLM is installed in, and imports nothing else of the suite. It
+Runs in the interpreter that vLLM is installed in, and imports only what lies beside it. It
 imports the tool once, then obeys JSON lines on a Unix socket and answers there. A run is what
 `vllm bench serve` does with the same arguments, in the tool's own code; only the prompts may have
 been made before, from the same seed by the same code. When the socket ends, so does the process.
@@ -22,16 +22,15 @@ import importlib
 import itertools
 import json
 import os
-import queue
 import random
-import socket
 import sys
-import threading
 import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from acceptance.load.inside.bench_channel import Channel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -44,6 +43,7 @@ PARSERS = ("vllm.utils.argparse_utils", "vllm.utils")  # the first since vLLM 0.
 SENDERS = "ASYNC_REQUEST_FUNCS"  # of the tool: what sends a request, by backend
 PERIOD = 0.01  # seconds between two looks at the event loop
 KEY = "OPENAI_API_KEY"
+COPIES = "ACCEPTANCE_BENCH_COPIES"  # where to ask for a copy that has imported; see bench_copies.py
 # Options that do not change the prompts.
 ELSEWHERE = ("--base-url", "--result-dir", "--result-filename", "--metadata")
 
@@ -210,30 +210,6 @@ def load_of(looks: list[Look], start: float, end: float) -> dict[str, float | No
     }
 
 
-class Channel:
-    """Orders and answers over the socket. Runs come before preparations, each in its order."""
-
-    def __init__(self, address: str) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(address)
-        self._orders: queue.PriorityQueue[tuple[bool, int, dict[str, Any]]] = queue.PriorityQueue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        with contextlib.suppress(OSError), self._socket.makefile("rb") as lines:
-            for number, line in enumerate(lines):
-                order = json.loads(line)
-                self._orders.put((order["do"] != "run", number, order))
-        os._exit(0)  # whoever gave the orders is gone, whatever is being done for him
-
-    def order(self) -> dict[str, Any]:
-        """The next order; waits for it."""
-        return self._orders.get()[2]
-
-    def say(self, **answer: Any) -> None:
-        self._socket.sendall(json.dumps(answer).encode() + b"\n")
-
-
 @contextlib.contextmanager
 def output_to(log: Path) -> Iterator[None]:
     """Appends this process's output, the tool's and its libraries', to a run's own log."""
@@ -274,16 +250,9 @@ def obey(tool: Tool, order: dict[str, Any]) -> dict[str, Any]:
     return {"said": "failed", "reason": reason}
 
 
-def main() -> None:
-    began = time.monotonic()
-    channel = Channel(sys.argv[1])
-    try:
-        tool = Tool()
-    except Exception as error:
-        traceback.print_exc()
-        channel.say(said="unfit", reason=f"{type(error).__name__}: {error}")
-        return
-    channel.say(said="ready", seconds=round(time.monotonic() - began, 3))
+def work(channel: Channel, tool: Tool, seconds: float = 0.0) -> None:
+    """Obeys until the socket ends. seconds: that it took to import."""
+    channel.say(said="ready", seconds=round(seconds, 3))
     while True:
         # Now, when nobody waits: the tool itself collects before it sends anything, and to look
         # through all that vLLM imports takes it half a second.
@@ -291,6 +260,23 @@ def main() -> None:
         gc.freeze()
         order = channel.order()
         channel.say(**obey(tool, order), id=order["id"])
+
+
+def main() -> None:
+    began = time.monotonic()
+    if copies := os.environ.get(COPIES):
+        from acceptance.load.inside.bench_copies import stand_for  # here: it imports this module
+
+        if stand_for(copies, sys.argv[1]):
+            return
+    channel = Channel(sys.argv[1])
+    try:
+        tool = Tool()
+    except Exception as error:
+        traceback.print_exc()
+        channel.say(said="unfit", reason=f"{type(error).__name__}: {error}")
+        return
+    work(channel, tool, time.monotonic() - began)
 
 
 if __name__ == "__main__":
