@@ -56,7 +56,7 @@ def lasted(results: Results) -> float:
 
 def facts(results: Results) -> list[tuple[str, str]]:
     """What stands beside the verdict: name and value."""
-    run, end = results.run, ruling.last_end(results.records)
+    run, end = results.run_on, ruling.last_end(results.records)
     if run is None:
         return []
     sessions = history(results)
@@ -81,10 +81,10 @@ def facts(results: Results) -> list[tuple[str, str]]:
 
 def identity(results: Results) -> list[tuple[str, str]]:
     """The rest of a run's identity."""
-    run = results.run
+    run = results.run_on
     if run is None:
         return []
-    gpus = [f"{gpu.name} {gpu.uuid}".strip() for gpu in run.gpus]
+    gpus = [" ".join(filter(None, (gpu.node, gpu.name, gpu.uuid))) for gpu in run.gpus]
     return [
         ("Platform", run.platform or "–"),
         ("Python", run.python or "–"),

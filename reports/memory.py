@@ -6,7 +6,9 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from acceptance.deployments.nodes import gpu_telemetries
 from acceptance.gpus.kv import GIB
+from reports.reading import with_gpus
 from reports.schema import JudgementRecord, RunRecord, ServerRecord
 
 if TYPE_CHECKING:
@@ -72,26 +74,36 @@ def timelines(records: Sequence[AnyRecord], run_dir: Path | None) -> list[Timeli
     """Of every deployment whose telemetry is still in the run's folder."""
     if run_dir is None:
         return []
-    run = next((r for r in records if isinstance(r, RunRecord)), None)
+    run = with_gpus(next((r for r in records if isinstance(r, RunRecord)), None), records)
     names = {gpu.uuid: f"GPU {gpu.index}" for gpu in (run.gpus if run else ()) if gpu.uuid}
     found = []
     deployments = list(
         dict.fromkeys(d.name for r in records if isinstance(r, RunRecord) for d in r.deployments)
     )
     for deployment in deployments:
-        paths = [run_dir / "telemetry" / f"{deployment}{end}" for end in (".gpus.jsonl", ".jsonl")]
-        paths += [run_dir / "telemetry.jsonl"] if len(deployments) == 1 else []
-        for path in paths:
-            devices = [d for d in _read(path, names) if len(d.times) > 1]
+        paths = [[run_dir / "telemetry" / f"{deployment}.jsonl"]]
+        paths.insert(0, gpu_telemetries(run_dir, deployment))
+        paths += [[run_dir / "telemetry.jsonl"]] if len(deployments) == 1 else []
+        for files in paths:
+            devices = [d for d in _of_all(files, names) if len(d.times) > 1]
             if devices:
-                found.append(_timeline(deployment, devices, records, path.name))
+                found.append(_timeline(deployment, devices, records))
                 break
     return found
 
 
-def _timeline(
-    deployment: str, devices: list[Used], records: Sequence[AnyRecord], file: str
-) -> Timeline:
+def _of_all(files: Sequence[Path], names: dict[str, str]) -> list[Used]:
+    """Devices of all files; of several, which are a node's each, with its number."""
+    if len(files) == 1:
+        return _read(files[0], names)
+    found = [_read(path, names) for path in files]
+    for number, devices in enumerate(found):
+        for device in devices:
+            device.name = f"node {number}, {device.name}"
+    return [device for devices in found for device in devices]
+
+
+def _timeline(deployment: str, devices: list[Used], records: Sequence[AnyRecord]) -> Timeline:
     mine = [
         r for r in records if isinstance(r, JudgementRecord) and r.check.deployment == deployment
     ]
@@ -111,7 +123,7 @@ def _timeline(
         cells=tuple(sorted(cells.values(), key=lambda span: span.start)),
         floor=max(floors, default=None),
         planned=max(plans, default=None),
-        gpus="free" in file or any(d.name.startswith("GPU") for d in devices),
+        gpus=any("GPU" in device.name for device in devices),
     )
 
 

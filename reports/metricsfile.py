@@ -34,7 +34,7 @@ def write_metrics(run_dir: Path, results: Results) -> Path:
 
 
 def _of_run(registry: CollectorRegistry, results: Results) -> None:
-    verdict, run = verdict_of(results), results.run
+    verdict, run = verdict_of(results), results.run_on
     lane = verdict.lane.value if verdict.lane else ""
     said = Gauge(
         "acceptance_verdict", "1 for the word it ended with", ("word", "lane"), registry=registry

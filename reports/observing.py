@@ -18,7 +18,7 @@ def observations(results: Results, name: str) -> list[Observed]:
     """Every judgement of a run, in order. name: of the run, unique among those it is put beside;
     give the repetitions within one run names of their own."""
     digests = {deployment.name: deployment.digest for deployment in selected(results.records)}
-    common = identity_of(results.run)
+    common = identity_of(results.run_on)
     return [
         Observed(
             run=name,

@@ -247,7 +247,7 @@ def _terminal(config: pytest.Config) -> Any:
 def _tell_junit(config: pytest.Config, results: Results) -> None:
     """The verdict and the run's identity as properties of the test suite."""
     xml = config.stash.get(xml_key, None)
-    run, verdict = results.run, verdict_of(results)
+    run, verdict = results.run_on, verdict_of(results)
     if xml is None or run is None:
         return
     told = {

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from reports.recorder import RESULTS
-from reports.schema import RECORD, SCHEMA, AnyRecord, RunRecord
+from reports.schema import RECORD, SCHEMA, AnyRecord, RunRecord, ServerRecord
 from reports.sessions import standing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -41,6 +42,22 @@ class Results:
         """Identity of the last invocation; None in an empty file."""
         runs = [record for record in self.records if isinstance(record, RunRecord)]
         return runs[-1] if runs else None
+
+    @property
+    def run_on(self) -> RunRecord | None:
+        """The same, with the GPUs of a cluster's nodes, which only its servers' records tell."""
+        return with_gpus(self.run, self.records)
+
+
+def with_gpus(run: RunRecord | None, records: Sequence[AnyRecord]) -> RunRecord | None:
+    """A run's identity, with the GPUs under its servers where it was on none of its own host."""
+    servers = [record for record in records if isinstance(record, ServerRecord)]
+    found = {gpu.uuid: gpu for server in servers for gpu in server.gpus}
+    if run is None or run.gpus or not found:
+        return run
+    drivers = dict.fromkeys(gpu.driver for gpu in found.values())
+    told = {"gpus": tuple(found.values()), "driver": ", ".join(filter(None, drivers)) or None}
+    return run.model_copy(update=told)
 
 
 def read_results(path: Path) -> Results:

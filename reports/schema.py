@@ -28,12 +28,15 @@ class Line(Frozen):
 
 
 class GpuIdentity(Frozen):
-    """One GPU that the run could see. memory_gib: its total."""
+    """One GPU that the run could see. memory_gib: its total. node: of a cluster that it is of, for
+    people. driver: of that node."""
 
     name: str
     uuid: str = ""
     index: int | None = None
     memory_gib: float | None = None
+    node: str = ""
+    driver: str = ""
 
 
 class SelectedDeployment(Frozen):
@@ -137,7 +140,8 @@ class ServerRecord(Line):
     """A server became ready, failed, or was stopped on purpose.
 
     failed: it did not start, died or hung; an error of the run. phases: seconds of each start-up
-    phase, in order. command: shell text that repeats the start, without secrets.
+    phase, in order. command: shell text that repeats the start, without secrets. gpus: those of a
+    cluster's nodes under it; a run's own host has them in its first record.
     """
 
     type: Literal["server"] = "server"
@@ -149,6 +153,7 @@ class ServerRecord(Line):
     phases: dict[str, float] = Field(default_factory=dict)
     command: str = ""
     vllm: str = ""
+    gpus: tuple[GpuIdentity, ...] = ()
     trace: Trace = Trace()
 
 

@@ -87,6 +87,14 @@ def gpu_telemetry(run_dir: Path, deployment: str, node: int = 0) -> Path:
     return node_folder(run_dir, node) / "telemetry" / f"{deployment}.gpus.jsonl"
 
 
+def gpu_telemetries(run_dir: Path, deployment: str) -> list[Path]:
+    """That of the head, and of every other node that has any."""
+    found = [gpu_telemetry(run_dir, deployment)]
+    while (path := gpu_telemetry(run_dir, deployment, len(found))).exists():
+        found.append(path)
+    return found
+
+
 def planned_site(deployment: Deployment, port: int, meeting: int) -> Site:
     """Nodes by name, where none are chosen yet."""
     nodes = tuple(Node(f"node{number}") for number in range(deployment.layout.nodes))
