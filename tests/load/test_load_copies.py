@@ -154,3 +154,4 @@ def test_nothing_is_left_of_one_whose_owner_is_killed(tool):
         assert len(of(mine, "bench_copies")) == 1
         owner.kill()
     assert until(lambda: not of(mine, "bench_copies"))
+    assert not Path(address).parent.exists()

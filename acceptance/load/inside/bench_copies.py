@@ -3,7 +3,8 @@
 `python -m acceptance.load.inside.bench_copies SOCKET` imports the tool and says "ready". A
 bench_worker that finds SOCKET in its environment asks there and, instead of importing the tool
 itself, stands for a copy of this process: the copy obeys its orders with its output, environment
-and folder, and neither outlives the other. Ends with whoever started it, by its standard input.
+and folder, and neither outlives the other. Ends with whoever started it, by its standard input,
+and takes the folder of SOCKET with it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import gc
 import json
 import os
 import selectors
+import shutil
 import signal
 import socket
 import sys
@@ -71,6 +73,7 @@ def main() -> None:
                 listener.close()
                 _copy(asked, tool)
             asked.close()
+    shutil.rmtree(Path(sys.argv[1]).parent, ignore_errors=True)
 
 
 def _threads() -> list[str]:
