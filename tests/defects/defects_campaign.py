@@ -7,8 +7,9 @@ import json
 import sys
 import time
 from collections import defaultdict
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ from defects_worlds import (
     configuration,
     deployment_of,
     gpu,
+    grouped,
+    names,
     simulated,
     speed,
     switched,
@@ -34,14 +37,14 @@ from defects_worlds import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from defects_bases import Base
     from defects_scoring import Alarms, Ran
 
-WAITING = 6  # runs at a time that mostly wait for a server
+WAITING = 8  # runs at a time that mostly wait for a server
 COMPUTING = 2
+Run = Callable[[Defect], "Ran"]
 ASK = {World.SIMULATED: simulated, World.GPU: gpu, World.VLLM: vllm}
 
 
@@ -73,38 +76,64 @@ class Campaign:
             by[defect.world].append(defect)
         for defect in by[None]:
             self._note(defect.id, Score(Scored.UNDETECTABLE))
-        proxied = by[World.PROXY]
-        if found := [defect for defect in proxied if not defect.on_vllm]:
-            with simulated_base(self.folder) as base:
-                self._proxied(found, base)
         if self.library is None and by[World.GPU]:
             self._say("no C compiler: entries on a made-up GPU are left out")
             by[World.GPU] = []
-        self._several([*by[World.SIMULATED], *by[World.GPU]], WAITING)
-        if by[World.SPEED]:
-            self._measured(by[World.SPEED])
-        proxied = [defect for defect in proxied if defect.on_vllm]
+        proxied = [defect for defect in by[World.PROXY] if not defect.on_vllm]
+        with self._measuring(by[World.SPEED]), ExitStack() as stack:
+            through = None
+            if proxied:
+                base = stack.enter_context(simulated_base(self.folder))
+                through = stack.enter_context(self._proxies(base))
+            launched = [*by[World.SIMULATED], *by[World.GPU]]
+            self._several([*proxied, *launched], WAITING, through)
+        proxied = [defect for defect in by[World.PROXY] if defect.on_vllm]
         plugged = [defect for defect in by[World.VLLM] if switched(defect)]
         if proxied or plugged:  # one server for both: nothing is broken in it at first
             with self._alone(), vllm_base(self.folder) as base:
-                self._proxied(proxied, base)
+                with self._proxies(base) as through:
+                    self._several(proxied, COMPUTING, through, apart=True)
                 self._switched(plugged, base)
         self._several([defect for defect in by[World.VLLM] if not switched(defect)], 1)
 
-    def _proxied(self, defects: Sequence[Defect], base: Base) -> None:
+    @contextmanager
+    def _measuring(self, defects: Sequence[Defect]) -> Iterator[None]:
+        """Measures: beside the block what needs no clock, and once it has ended, with nothing else
+        beside it, the rest. Last what takes longest, a hang: the client that it leaves waiting is
+        ended, and the next one would have to import vLLM."""
+        longest_last = sorted(defects, key=_patience)
+        everyone = [*map(twin, grouped(defects).values()), *longest_last]
+        named = names(everyone)
+        untimed = [defect for defect in everyone if defect.untimed]
+        timed = [defect for defect in everyone if not defect.untimed]
+        with ThreadPoolExecutor(1) as beside:
+            done = beside.submit(self._measure, "speed-untimed", untimed, named)
+            yield
+        for defect, ran in (*self._measure("speed", timed, named), *done.result()):
+            self._score(defect, ran, named[defect.id])
+
+    def _measure(
+        self, name: str, defects: Sequence[Defect], named: Mapping[str, str]
+    ) -> list[tuple[Defect, Ran]]:
+        """One run of the suite for all of them."""
         if not defects:
-            return
+            return []
+        ran = self.runs.run(name, speed(defects, named, self.folder / name))
+        return [(defect, ran) for defect in defects]
+
+    @contextmanager
+    def _proxies(self, base: Base) -> Iterator[Run]:
+        """Runs against this server, each through a proxy of its own."""
         proxy = Proxy(base.url, base.key)
 
-        def one(defect: Defect) -> None:
-            name = defect.inject.get("alter", "none")
-            with proxy.altering(ALTERATIONS[name]()) as url:
+        def run(defect: Defect) -> Ran:
+            alteration = ALTERATIONS[defect.inject.get("alter", "none")]()
+            with proxy.altering(alteration) as url:
                 asked = attached(defect, self.folder, url, base.key, base.deployment)
-                self._score(defect, self.runs.run(defect.id, asked), base.deployment)
+                return self.runs.run(defect.id, asked)
 
         try:
-            self._each([twin(defects)], one, 1)
-            self._each(defects, one, COMPUTING)
+            yield run
         finally:
             proxy.close()
 
@@ -117,14 +146,21 @@ class Campaign:
             asked = attached(defect, self.folder, base.url, base.key, base.deployment)
             self._score(defect, self.runs.run(defect.id, asked), base.deployment)
 
-    def _several(self, defects: Sequence[Defect], at_once: int) -> None:
+    def _several(
+        self,
+        defects: Sequence[Defect],
+        at_once: int,
+        through: Run | None = None,
+        *,
+        apart: bool = False,
+    ) -> None:
         """Each in a run of its own, twins first, then what may take longest; scored once its twin
-        is."""
-        by: dict[str, list[Defect]] = defaultdict(list)
-        for defect in defects:
-            by[configuration(defect)].append(defect)
+        is. through: runs what stands behind a proxy. apart: nothing is beside the twins."""
 
         def run(defect: Defect) -> Ran:
+            if defect.world is World.PROXY:
+                assert through is not None
+                return through(defect)
             assert defect.world is not None
             with self._alone() if defect.world is World.VLLM else nullcontext():
                 return self.runs.run(defect.id, ASK[defect.world](defect, self.folder))
@@ -136,21 +172,14 @@ class Campaign:
             self._score(defect, ran, deployment_of(defect))
 
         with ThreadPoolExecutor(at_once) as pool:
-            twins = {where: pool.submit(one, twin(group)) for where, group in by.items()}
+            twins = {
+                where: pool.submit(one, twin(group)) for where, group in grouped(defects).items()
+            }
+            if apart:
+                wait(twins.values())
             longest = sorted(defects, key=_patience, reverse=True)
             for done in [pool.submit(one, d, twins[configuration(d)]) for d in longest]:
                 done.result()
-
-    def _measured(self, defects: Sequence[Defect]) -> None:
-        """Nothing else runs meanwhile: these are measurements."""
-        by: dict[str, list[Defect]] = defaultdict(list)
-        for defect in defects:
-            by[configuration(defect)].append(defect)
-        everyone = [*(twin(group) for group in by.values()), *defects]
-        asked, named = speed(everyone, self.folder)
-        ran = self.runs.run("speed", asked)
-        for defect in everyone:
-            self._score(defect, ran, named[defect.id])
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -161,11 +190,6 @@ class Campaign:
         with self.lock.open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-    def _each(self, defects: Sequence[Defect], one: Callable[[Defect], None], many: int) -> None:
-        with ThreadPoolExecutor(many) as pool:
-            for done in [pool.submit(one, defect) for defect in defects]:
-                done.result()
 
     def _score(self, defect: Defect, ran: Ran, deployment: str) -> None:
         where = configuration(defect)

@@ -10,6 +10,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from acceptance.load.validity import RULES
+
+# Validity rules that say nothing of speed: they hold, or not, however busy the machine is.
+CLOCKLESS = frozenset(rule.id for rule in RULES if not rule.of_speed)
 FOLDER = Path(__file__).with_name("catalogue")
 # Classes of failures: rows of the facts on deployments, in the order of docs/defects.md.
 ROWS = {
@@ -72,8 +76,9 @@ class Expected(Data):
 class Defect(Data):
     """One entry. issue: where it happened in public. inject: what the world is told. select: the
     part of the suite that is run. on_vllm: a proxy that has nothing to alter before a simulated
-    server. sampled: whether the suite's own tests run it. missed: why the suite is known to miss
-    it. undetectable: why nothing that only sees the server from outside can tell.
+    server. untimed: of what is measured, what is found without a clock, and so may be measured
+    beside other runs. sampled: whether the suite's own tests run it. missed: why the suite is known
+    to miss it. undetectable: why nothing that only sees the server from outside can tell.
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -86,6 +91,7 @@ class Defect(Data):
     select: tuple[str, ...] = ()
     keyword: str = ""
     on_vllm: bool = False
+    untimed: bool = False
     sampled: bool = False
     expect: Expected | None = None
     missed: str = ""
@@ -100,7 +106,15 @@ class Defect(Data):
                 raise ValueError("what cannot be detected is neither injected nor expected")
         elif self.world is None or not self.inject or not self.select or self.expect is None:
             raise ValueError("needs a world, what is injected, what is selected and what follows")
+        if self.untimed and (self.world is not World.SPEED or not self._clockless):
+            raise ValueError("only what is measured can be untimed, and found without a clock")
         return self
+
+    @property
+    def _clockless(self) -> bool:
+        """Whether it follows from what came or did not, and not from when."""
+        expected = self.expect
+        return expected is not None and (expected.outcome == "FAILED" or expected.rule in CLOCKLESS)
 
     @property
     def quick(self) -> bool:

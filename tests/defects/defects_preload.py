@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+import importlib.metadata
 from contextlib import suppress
 
 import httpx
@@ -26,3 +28,11 @@ for name in ("openai", "reports.charts.canvas", "reports.charts.startup", "repor
         importlib.import_module(name)
 
 KEPT = (httpx, psutil, pydantic, pytest, acceptance, reports)
+# For every plugin that the suite names, pytest looks through all that is installed, time and again.
+PLUGINS = [
+    found
+    for found in importlib.metadata.distributions()
+    if any(point.group == "pytest11" for point in found.entry_points)
+]
+importlib.metadata.distributions = lambda: PLUGINS  # type: ignore[assignment]
+gc.freeze()  # what runs collect is theirs alone: the rest stays shared, and is not looked through

@@ -29,6 +29,7 @@ DROPPED = ("PYTHONDONTWRITEBYTECODE", "PYTEST_", "ACCEPTANCE_", "CUDA_VISIBLE", 
 UNUSED = [
     word for name in ("schemathesis", "hypothesispytest", "anyio") for word in ("-p", f"no:{name}")
 ]
+PRELOAD = "defects_preload"
 GRACE = 20.0  # seconds for a run that was told to end
 
 
@@ -56,18 +57,20 @@ class Runs:
 
     def __init__(self, folder: Path, library: Path | None = None) -> None:
         self.folder = folder
-        before = os.environ.get("LD_LIBRARY_PATH", "")
-        paths = os.pathsep.join(filter(None, (str(library or ""), before)))
-        self._env = {"LD_LIBRARY_PATH": paths} if paths else {}
+        paths = filter(None, (str(library or ""), os.environ.get("LD_LIBRARY_PATH", "")))
+        found = os.pathsep.join(paths)
+        self._env = {"LD_LIBRARY_PATH": found} if found else {}
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["defects_preload"])
-        os.environ.update(self._env)
+        self._context.set_forkserver_preload([PRELOAD])
+        before = dict(os.environ)
+        os.environ.update(environment(self._env))
         try:
-            forkserver.ensure_running()  # it, and what it forks, finds the library; we do not
+            # It, and what it forks, finds the library; we do not. Before 3.13 it looks for what it
+            # imports on PYTHONPATH alone, and goes on in silence without what it does not find.
+            forkserver.ensure_running()
         finally:
-            os.environ.pop("LD_LIBRARY_PATH", None)
-            if before:
-                os.environ["LD_LIBRARY_PATH"] = before
+            os.environ.clear()
+            os.environ.update(before)
 
     def run(self, name: str, asked: Asked) -> Ran:
         """Blocks until it has ended. Safe to call from several threads."""

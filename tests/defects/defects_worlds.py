@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from defects_catalogue import Defect, World
@@ -16,7 +17,7 @@ from defects_running import ROOT, Asked
 from acceptance.judging.tomlout import toml_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 SHIPPED = ROOT / "fixtures" / "deployments"
@@ -100,6 +101,14 @@ def switched(defect: Defect) -> bool:
     return "plugin" in defect.inject
 
 
+def grouped(defects: Iterable[Defect]) -> dict[str, list[Defect]]:
+    """By configuration."""
+    by: dict[str, list[Defect]] = defaultdict(list)
+    for defect in defects:
+        by[configuration(defect)].append(defect)
+    return by
+
+
 def twin(defects: Sequence[Defect]) -> Defect:
     """All that defects of one configuration select, and nothing wrong."""
     first = defects[0]
@@ -112,6 +121,7 @@ def twin(defects: Sequence[Defect]) -> Defect:
             "inject": inject,
             "select": tuple(dict.fromkeys(part for d in defects for part in d.select)),
             "keyword": "",
+            "untimed": False,
         }
     )
 
@@ -163,20 +173,24 @@ def gpu(defect: Defect, folder: Path) -> Asked:
     return Asked(words, env, limit=QUICK)
 
 
-def speed(defects: Iterable[Defect], folder: Path) -> tuple[Asked, dict[str, str]]:
-    """One run that measures a deployment for each defect, with one client for all of them; and the
-    deployment of each, by id. Each is a copy of a shipped one under a name of its own, with the
-    references of that."""
-    site = folder / "speed"
+def names(defects: Iterable[Defect]) -> dict[str, str]:
+    """A name for the deployment of each that is measured, by id."""
+    return {
+        defect.id: f"defect-{number:02d}-{defect.id.replace('.', '-')}"
+        for number, defect in enumerate(defects)
+    }
+
+
+def speed(defects: Iterable[Defect], named: Mapping[str, str], site: Path) -> Asked:
+    """One run that measures a deployment for each defect, with one client for all of them. Each is
+    a copy, written into site, of a shipped one under a name of its own, with the references of
+    that."""
     site.mkdir(parents=True, exist_ok=True)
-    named: dict[str, str] = {}
     inject: dict[str, Any] = {}
     references: list[dict[str, Any]] = []
-    for number, defect in enumerate(defects):
-        source = deployment_of(defect)
-        name = f"defect-{number:02d}-{defect.id.replace('.', '-')}"
+    for defect in defects:
+        source, name = deployment_of(defect), named[defect.id]
         (site / f"{name}.toml").write_text(_copy(source, name, MEASURED), encoding="utf-8")
-        named[defect.id] = name
         inject[name] = {**defect.inject, "only": list(defect.select)}
         references += _references(source, name)
     file = site / "references.txt"  # not .toml, which would be read as a deployment
@@ -184,7 +198,7 @@ def speed(defects: Iterable[Defect], folder: Path) -> tuple[Asked, dict[str, str
     words = ["suites/performance", "suites/memory/test_memory.py", "--tier", "full"]
     words += ["--deployment", "defect-*", "--deployments", str(site), "--references", str(file)]
     env = {"ACCEPTANCE_DEFECT": json.dumps(inject), "FAKE_NVML_INIT": "9"}
-    return Asked(words, env, limit=LONGEST), named
+    return Asked(words, env, limit=LONGEST)
 
 
 def write_metadata(folder: Path) -> None:

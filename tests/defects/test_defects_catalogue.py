@@ -159,6 +159,7 @@ def test_everything_that_breaks_vllm_is_part_of_an_entry() -> None:
         {"expect": None},
         {"undetectable": "because"},
         {"unknown": 1},
+        {"untimed": True},
     ],
     ids=str,
 )
@@ -167,6 +168,14 @@ def test_a_bad_entry_is_refused(wrong: dict[str, object]) -> None:
     Defect.model_validate(good)
     with pytest.raises(ValidationError):
         Defect.model_validate({**good, **wrong})
+
+
+@pytest.mark.parametrize("found_by_a_clock", ["ttft-20-percent", "client-saturated"])
+def test_what_a_clock_finds_is_never_untimed(found_by_a_clock: str) -> None:
+    entry = catalogue()[found_by_a_clock]
+    assert not entry.untimed
+    with pytest.raises(ValidationError, match="without a clock"):
+        Defect.model_validate({**entry.model_dump(), "untimed": True})
 
 
 @pytest.mark.parametrize(

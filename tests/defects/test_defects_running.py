@@ -1,0 +1,42 @@
+"""Runs begin where what takes long has been done."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from defects_running import PRELOAD, Asked, Runs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TELLS = """
+import json, os, sys
+from pathlib import Path
+
+def pytest_unconfigure(config):
+    plugins = [name for name, _ in config.pluginmanager.list_name_plugin()]
+    told = {"modules": sorted(sys.modules), "plugins": plugins}
+    Path(os.environ["TOLD"]).write_text(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Modules and plugins of a run."""
+    folder: Path = tmp_path_factory.mktemp("runs")
+    (folder / "tells.py").write_text(TELLS)
+    env = {"PYTHONPATH": str(folder), "TOLD": str(folder / "told.json")}
+    ran = Runs(folder).run("one", Asked(["-p", "tells", "--markers"], env, limit=60))
+    assert ran.code == 0, ran.out
+    found: dict[str, list[str]] = json.loads((folder / "told.json").read_text())
+    return found
+
+
+def test_what_takes_long_is_imported_before_a_run_begins(told: dict[str, list[str]]) -> None:
+    assert {PRELOAD, "acceptance.serving.launch", "openai"} <= set(told["modules"])
+
+
+def test_plugins_that_are_installed_are_still_found(told: dict[str, list[str]]) -> None:
+    assert {"xdist", "html_fixtures", "metadata"} <= set(told["plugins"])
