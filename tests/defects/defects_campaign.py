@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -98,28 +98,27 @@ class Campaign:
 
     @contextmanager
     def _measuring(self, defects: Sequence[Defect]) -> Iterator[None]:
-        """Measures: beside the block what needs no clock, and once it has ended, with nothing else
-        beside it, the rest. Last what takes longest, a hang: the client that it leaves waiting is
-        ended, and the next one would have to import vLLM."""
-        longest_last = sorted(defects, key=_patience)
-        everyone = [*map(twin, grouped(defects).values()), *longest_last]
-        named = names(everyone)
-        untimed = [defect for defect in everyone if defect.untimed]
-        timed = [defect for defect in everyone if not defect.untimed]
-        with ThreadPoolExecutor(1) as beside:
-            done = beside.submit(self._measure, "speed-untimed", untimed, named)
-            yield
-        for defect, ran in (*self._measure("speed", timed, named), *done.result()):
-            self._score(defect, ran, named[defect.id])
-
-    def _measure(
-        self, name: str, defects: Sequence[Defect], named: Mapping[str, str]
-    ) -> list[tuple[Defect, Ran]]:
-        """One run of the suite for all of them."""
+        """Measures, in one run: beside the block what needs no clock, and once the block has ended,
+        with nothing else beside it, the rest."""
         if not defects:
-            return []
-        ran = self.runs.run(name, speed(defects, named, self.folder / name))
-        return [(defect, ran) for defect in defects]
+            yield
+            return
+        # First what takes longest, a hang: the client that it leaves waiting is ended, and the next
+        # one has to import vLLM, which may as well be done beside the block.
+        untimed = sorted((d for d in defects if d.untimed), key=_patience, reverse=True)
+        timed = [defect for defect in defects if not defect.untimed]
+        everyone = [*untimed, *map(twin, grouped(defects).values()), *timed]
+        named = names(everyone)
+        quiet = self.folder / "quiet"
+        asked = speed(everyone, named, self.folder / "speed", quiet)
+        with ThreadPoolExecutor(1) as beside:
+            done = beside.submit(self.runs.run, "speed", asked)
+            try:
+                yield
+            finally:
+                quiet.touch()
+        for defect in sorted(everyone, key=lambda defect: defect.untimed):  # twins first
+            self._score(defect, done.result(), named[defect.id])
 
     @contextmanager
     def _proxies(self, base: Base) -> Iterator[Run]:

