@@ -156,6 +156,9 @@ class _Process:
         except OSError as error:  # no room for temporary files, or too long a path to them
             self._clean()
             raise _failed("could not be started", str(error), vllm, log) from error
+        except BaseException:  # interrupted: nobody else knows of the folder yet
+            self._clean()
+            raise
         threading.Thread(target=self._listen, daemon=True).start()
 
     @property

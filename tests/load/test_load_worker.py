@@ -227,6 +227,20 @@ def test_a_missing_interpreter_is_a_named_error(
         run(engine, target, cell, tmp_path)
 
 
+def test_one_that_is_interrupted_in_its_start_leaves_no_folder(
+    make: Callable[..., BenchWorker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupted(*_: object) -> None:
+        assert list(tmp_path.glob("acceptance-*/worker"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(worker, "Custody", interrupted)
+    monkeypatch.setattr(worker.tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        make().start()
+    assert not list(tmp_path.glob("acceptance-*"))
+
+
 def test_a_hung_run_is_ended_at_its_deadline(
     make: Callable[..., BenchWorker], target: FakeTarget, cell: Cell, tmp_path: Path
 ):
