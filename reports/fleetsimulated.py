@@ -30,9 +30,10 @@ SUITES = (
     "suites/memory/test_memory.py",
     "suites/performance",
 )
-CHECKS = "balanced-b16 or decode-heavy-b64 or test_memory or test_completions"
+CHECKS = "prompt-heavy-b16 or decode-heavy-b64 or test_memory or test_completions"
 LARGE = 8  # running requests from which on it is the larger of the two cells
 PER_CORE = 4  # hosts that run at once for each core: they wait most of their time
+APART = 16.0  # seconds of a core from one host's begin to the next's: those that begin take cores
 HEALTHY = 3  # hosts for each that is planted, at least
 
 
@@ -97,6 +98,11 @@ def hosts(count: int) -> list[FleetHost]:
 def at_once() -> int:
     """Hosts that run together."""
     return PER_CORE * len(os.sched_getaffinity(0))
+
+
+def apart() -> float:
+    """Seconds from the begin of one host to that of the next."""
+    return APART / len(os.sched_getaffinity(0))
 
 
 def cluster(all_hosts: Sequence[FleetHost]) -> Any:

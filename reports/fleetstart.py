@@ -147,12 +147,13 @@ def _open(record: FleetRecord, hosts: Sequence[FleetHost]) -> list[FleetHost]:
 
 def _run(record: FleetRecord, hosts: Sequence[FleetHost], ray: Any) -> None:
     at_once = simulated.at_once() if record.simulated else len(hosts)
+    apart = simulated.apart() if record.simulated else 0.0
     say = _sayer(time.monotonic())
     say(f"fleet: {len(hosts)} hosts to run, {min(at_once, len(hosts))} at once; {record.folder}")
     with ExitStack() as stack:
         env = stack.enter_context(imported()) if record.simulated else {}
         shared = [replace(host, env={**host.env, **env}) for host in hosts]
-        FleetRun(ray, record, say, at_once).run(shared)
+        FleetRun(ray, record, say, at_once, apart).run(shared)
 
 
 def _sayer(began: float) -> Callable[[str], None]:

@@ -38,13 +38,19 @@ TELLING = re.compile(r"[^\W\d_]{3}")  # a line that is not only dots and figures
 
 class FleetRun:
     """ray: the module, connected. record: is kept up to date. say: is given each line of progress.
-    at_once: hosts that run together."""
+    at_once: hosts that run together. apart: seconds from the begin of one to that of the next."""
 
     def __init__(
-        self, ray: Any, record: FleetRecord, say: Callable[[str], None], at_once: int
+        self,
+        ray: Any,
+        record: FleetRecord,
+        say: Callable[[str], None],
+        at_once: int,
+        apart: float = 0.0,
     ) -> None:
         self._ray, self._record, self._say = ray, record, say
-        self._at_once = at_once
+        self._at_once, self._apart = at_once, apart
+        self._beginning, self._next = threading.Lock(), 0.0
         self._stopped = threading.Event()
         self._gathering = threading.Semaphore(GATHERED)
 
@@ -61,8 +67,10 @@ class FleetRun:
                 self._stopped.set()
 
     def _whole(self, host: FleetHost) -> None:
-        if self._stopped.is_set():
-            return
+        with self._beginning:
+            if self._stopped.wait(max(0.0, self._next - time.monotonic())):
+                return
+            self._next = time.monotonic() + self._apart
         began = time.monotonic()
         self._record.set(host.name, state=State.RUNNING)
         try:

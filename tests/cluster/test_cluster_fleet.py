@@ -198,6 +198,28 @@ def test_every_host_runs_or_says_why_not(tmp_path: Path) -> None:
         agent.close()
 
 
+@pytest.mark.usefixtures("short")
+def test_hosts_begin_apart(tmp_path: Path) -> None:
+    """Each waits for the one before to have begun so long ago; nobody waits for real."""
+    ray, waited = HostsRay(), list[float]()
+    record = FleetRecord(tmp_path, (sys.executable, "-c", RUNS))
+    run = FleetRun(ray, record, lambda _: None, at_once=3, apart=1000.0)
+    look = run._stopped.wait
+
+    def wait(seconds: float | None = None) -> bool:
+        assert seconds is not None
+        waited.append(seconds)
+        return look(min(seconds, fleetrun.LOOK))
+
+    run._stopped.wait = wait  # type: ignore[method-assign]
+    run.run([FleetHost(name) for name in "abc"])
+    assert [entry.state for entry in record.hosts.values()] == [State.DONE] * 3
+    assert len([seconds for seconds in waited if 900 < seconds <= 1000]) == 2
+    for agent in ray.agents:
+        agent.end(0.1)
+        agent.close()
+
+
 def test_what_is_no_fleet_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no fleet"):
         read_fleet(tmp_path)
