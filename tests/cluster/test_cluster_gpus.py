@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
-from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-import pynvml
 import pytest
-from cluster_gpus import GpuNode, build_library
 from cluster_world import ROOT, Handle, NoRay
 
 from acceptance.cluster import gpuagent, nodegpus
 from acceptance.cluster.gpuagent import GpuAgent
-from acceptance.cluster.launcher import _all_leased
 from acceptance.cluster.nodegpus import NodeGpus
 from acceptance.cluster.remote import RemoteCare
 from acceptance.deployments.load import load_deployments
@@ -38,6 +33,9 @@ from fixtures.gpuwatch import GpuWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from cluster_gpus import GpuNode
+
 
 TWO = load_deployments()["fp8-2x8xh200-dp16-ep"]
 WANTED = Wanted("H200", 8, "/runs/1")
@@ -64,23 +62,6 @@ def until(true: Callable[[], object], seconds: float = 20.0) -> bool:
     while not true() and time.monotonic() < limit:
         time.sleep(0.05)
     return bool(true())
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_library(tmp_path_factory.mktemp("nvml"))
-
-
-@pytest.fixture
-def node(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GpuNode:
-    """Eight idle GPUs of this process and of those that it starts."""
-    made = GpuNode(tmp_path / "node", 1)
-    for name, value in made.env(built).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(pynvml, "nvmlLib", ctypes.CDLL(str(built / "libnvidia-ml.so.1")))
-    monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
-    return made
 
 
 @pytest.fixture
@@ -282,18 +263,3 @@ def test_leases_and_sampler_end_with_the_agent_and_with_its_driver(
     finally:
         agent.kill()
         kill(marked(str(tmp_path)))
-
-
-def test_nodes_that_refuse_are_all_told() -> None:
-    errors = [InputError(f"node {n} (h): needs 8 H200, this host has {n} of 8") for n in (0, 1)]
-    with pytest.raises(InputError, match=r"has 0 of 8\nnode 1 .* has 1 of 8") as refused:
-        _all_leased(TWO, errors)
-    assert refused.value.asked == f"GPUs of 2 nodes for {TWO.name}"
-
-
-def test_two_nodes_of_one_host_are_refused(held: Callable[..., Any]) -> None:
-    one, _ = held()
-    other: Any = copy(one)
-    other.name = "node 0 (h200-06)"
-    with pytest.raises(InputError, match=r"node 0 \(h200-06\) and node 1 .* are one host: both"):
-        _all_leased(TWO, [other, one])

@@ -20,7 +20,7 @@ from cluster_world import CLIENT, NAME, PORT, ROOT, start_on
 from fixtures_runs import Site
 from serving_world import fake_deployment, lives, started_for, told_apart, until
 
-from acceptance.cluster import launcher as launching
+from acceptance.cluster import seats
 from acceptance.cluster.launcher import RayLauncher
 from acceptance.cluster.record import State, read_fleet
 from acceptance.errors import InputError, ServerError
@@ -111,7 +111,7 @@ def test_a_node_that_lacks_the_program_is_told(
 
 
 def test_nodes_that_are_not_there_are_told(ray: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launching, "RESERVED", 3.0)
+    monkeypatch.setattr(seats, "RESERVED", 3.0)
     layout = fake_deployment(NAME).layout.model_copy(update={"data": 3, "nodes": 3})
     three = fake_deployment(NAME).model_copy(update={"layout": layout})
     with pytest.raises(InputError, match="needs 3 nodes with 1 CPU free on each") as refused:
