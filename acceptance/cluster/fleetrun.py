@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from acceptance.cluster.carry import Mark, receive
 from acceptance.cluster.hostrun import ROOT, HostAgent
-from acceptance.cluster.launcher import NodeAgent
 from acceptance.cluster.record import State
 from acceptance.cluster.remote import ANSWER, RemoteCare
+from acceptance.cluster.seats import NodeAgent
 from acceptance.errors import AcceptanceError, ServerError
 from acceptance.serving.launcher import Part
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from acceptance.cluster.agent import boot_id
 from acceptance.cluster.nodegpus import NodeGpus
 from acceptance.cluster.remote import RemoteCare
-from acceptance.cluster.seats import NodeAgent as NodeAgent
 from acceptance.cluster.seats import Seats
 from acceptance.deployments.nodes import Node, Site, gpu_telemetry
 from acceptance.errors import AcceptanceError, InputError

@@ -115,5 +115,5 @@ def hold(
             taken = {u: m.taken for u, m in memory.items() if not isinstance(m, Unobservable)}
             # No event falls before it.
             found = Found(mine.gpus, before, taken, began=time.time() - ahead)
-            with Monitor([gpu.uuid for gpu in mine.gpus], path, mark, ahead) as monitor:
+            with Monitor(mine.uuids, path, mark, ahead) as monitor:
                 yield Held(mine, found, probe, monitor)
