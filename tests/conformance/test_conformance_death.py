@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def engine(*words: str) -> Iterator[psutil.Process]:
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", *words]) as made:
+    command = [sys.executable, "-c", "print(flush=True); import time; time.sleep(60)", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as made:
+        assert made.stdout is not None
+        made.stdout.readline()  # until it runs it may have no command line yet
         yield psutil.Process(made.pid)
         made.kill()
 
