@@ -145,11 +145,14 @@ def test_a_list_that_is_refused_is_not_empty(world: World) -> None:
 
 def test_whose_a_process_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whose, "sees_host_pids", lambda: True)
-    sleeping = [sys.executable, "-S", "-E", "-c", "import time; time.sleep(60)"]
+    script = "print(flush=True); import time; time.sleep(60)"
+    sleeping = [sys.executable, "-S", "-E", "-c", script]
     name, _, value = MARK.partition("=")
     child = subprocess.Popen(sleeping)
-    orphan = subprocess.Popen(sleeping, env={name: value})
+    orphan = subprocess.Popen(sleeping, env={name: value}, stdout=subprocess.PIPE)
     try:
+        assert orphan.stdout is not None
+        orphan.stdout.readline()  # until it runs it may have no environment yet
         assert Owner(os.getpid()).whose(child.pid) is Whose.OURS
         assert Owner(os.getpid()).whose(os.getpid()) is Whose.OURS
         assert Owner(os.getpid()).whose(FOREIGN) is Whose.FOREIGN
@@ -161,7 +164,7 @@ def test_whose_a_process_is(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         for process in (child, orphan):
             process.kill()
-            process.wait()
+            process.communicate()
 
 
 def test_a_process_that_is_hidden_is_somebody_else_s(monkeypatch: pytest.MonkeyPatch) -> None:
