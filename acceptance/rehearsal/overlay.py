@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 EXPERT_MAP = "acceptance_cpu_expert_map = acceptance.rehearsal.inside.cpu_expert_map:register"
 WAITING = "acceptance_cpu_waiting = acceptance.rehearsal.inside.cpu_waiting:register"
 PROCESSES = "acceptance_cpu_processes = acceptance.rehearsal.inside.cpu_processes:register"
-ALWAYS = (EXPERT_MAP, WAITING, PROCESSES)
+SEEDS = "acceptance_cpu_seeds = acceptance.rehearsal.inside.cpu_seeds:register"
+ALWAYS = (EXPERT_MAP, WAITING, PROCESSES, SEEDS)
 DATA_PARALLEL = (
     "acceptance_cpu_data_parallel = acceptance.rehearsal.inside.cpu_data_parallel:register"
 )

@@ -9,11 +9,12 @@ from acceptance.conformance.bodies import COMPLETIONS, PROMPT, completion
 from acceptance.conformance.said import said
 from suites.checklist import check
 from suites.conformance.asking import Requests
-from suites.conformance.holding import specified
+from suites.conformance.holding import beyond_simulation, specified
 
 if TYPE_CHECKING:
     import httpx
 
+    from acceptance.deployments.schema import Deployment
     from acceptance.serving.server import Server
     from fixtures.judging import RecordCheck
     from suites.conformance.asking import Answers
@@ -23,6 +24,8 @@ PLAIN = TOGETHER.whole("completion")
 LIST = TOGETHER.whole("completion", prompt=[PROMPT, PROMPT[:9], PROMPT[:4]], max_tokens=4)
 SAMPLED: dict[str, Any] = {"temperature": 1, "top_p": 1, "max_tokens": 12}
 OTHERS = [TOGETHER.whole("completion", **SAMPLED, seed=seed) for seed in (2, 3, 4)]
+STEP = 8192  # tokens of a step where the deployment leaves them to vLLM
+PARTS = 3  # prompts for each engine, of three quarters of a step
 COMPARED = Requests(alone=True)
 BY_TEXT = COMPARED.whole("completion", max_tokens=8)
 ECHOED = COMPARED.whole("completion", max_tokens=8, echo=True)
@@ -96,3 +99,29 @@ def test_seed(answers: Answers, record_check: RecordCheck) -> None:
     if {said(answers.whole(request)).text for request in OTHERS} == {first}:
         problems.append(f"four seeds all give {first!r}")
     specified(record_check, problems)
+
+
+@check(30)
+def test_seeds_of_long_prompts(
+    server: Server,
+    deployment: Deployment,
+    answers: Answers,
+    record_check: RecordCheck,
+    max_model_len: int,
+) -> None:
+    """Requests with seeds whose prompts together are longer than a step, and so are read in parts,
+    are all answered.
+
+    Does not prove what they are answered. Would have caught vLLM 0.32 on CPU, where such a request
+    ends the engine, as in vllm-rbln#1025; evaluation harnesses send seeds.
+    """
+    beyond_simulation(deployment)
+    length = min((deployment.options.max_num_batched_tokens or STEP) * 3 // 4, max_model_len - 8)
+    several = PARTS * deployment.layout.data
+    bodies = [
+        completion(server.model, prompt=[7] * length, temperature=1, max_tokens=4, seed=seed)
+        for seed in range(several)
+    ]
+    statuses = [answer.status_code for answer in answers.now([(COMPLETIONS, b) for b in bodies])]
+    wrong = sorted({status for status in statuses if status != 200})
+    specified(record_check, [f"HTTP {status}" for status in wrong])

@@ -7,7 +7,7 @@ ACCEPTANCE_DEFECT holds JSON, by deployment:
                    in them is this folder
     port_taken     the port that it is given belongs to somebody else
     simulation     faults of the simulated server
-    without_collectives  the rehearsal's plugin for data parallelism is left out
+    without_plugins  names of the rehearsal's plugins for vLLM on CPU that are left out
     checkpoint     what is wrong with the files it loads (defects_checkpoint.py)
     state          of the made-up GPU, once it is leased, and when the server is ready:
                    {"start": {"taken_mib": 2000}, "ready": {"xid": 79}}
@@ -69,8 +69,8 @@ def _prepare(original: Callable[..., launch.Preparation]) -> Callable[..., launc
         wrong = of(deployment)
         prepared = original(deployment, *args, **kwargs)
         env = {**prepared.env, **wrong.get("environment", {})}
-        if wrong.get("without_collectives"):
-            original(deployment.model_copy(update={"options": _bare(deployment)}), *args, **kwargs)
+        for name in wrong.get("without_plugins", ()):
+            _unplug(prepared.env["PYTHONPATH"], name)
         if "simulation" in wrong:
             env["ACCEPTANCE_SIMULATION"] = json.dumps(wrong["simulation"])
         path = prepared.model_path
@@ -83,9 +83,13 @@ def _prepare(original: Callable[..., launch.Preparation]) -> Callable[..., launc
     return prepare
 
 
-def _bare(deployment: Deployment) -> Any:
-    """Options without the rehearsal's plugin; the overlay is written once more, without it."""
-    return deployment.options.model_copy(update={"data_parallel_plugin": False})
+def _unplug(path: str, name: str) -> None:
+    """Takes a plugin of the rehearsal out of the overlay, which comes first in this path."""
+    [listed] = Path(path.split(os.pathsep)[0]).glob("acceptance_cpu-*.dist-info/entry_points.txt")
+    lines = listed.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if not line.startswith(f"{name} =")]
+    assert len(kept) == len(lines) - 1, name
+    listed.write_text("\n".join([*kept, ""]), encoding="utf-8")
 
 
 def _command(original: Callable[..., ServerCommand]) -> Callable[..., ServerCommand]:

@@ -143,6 +143,8 @@ def test_without_a_map_nothing_changes(layer: dict[str, Any]) -> None:
             "reduce_scatterv",
             {"input_", "dim", "sizes"},
         ),
+        ("v1/worker/gpu_model_runner.py", "GPUModelRunner", "_sample", {"self", "logits"}),
+        ("v1/worker/gpu_model_runner.py", "GPUModelRunner", "_bookkeeping_sync", {"self"}),
     ],
 )
 def test_what_the_plugins_replace_is_there(

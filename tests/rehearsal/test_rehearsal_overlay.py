@@ -28,6 +28,7 @@ ALWAYS = {
     "acceptance_cpu_expert_map": "acceptance.rehearsal.inside.cpu_expert_map:register",
     "acceptance_cpu_waiting": "acceptance.rehearsal.inside.cpu_waiting:register",
     "acceptance_cpu_processes": "acceptance.rehearsal.inside.cpu_processes:register",
+    "acceptance_cpu_seeds": "acceptance.rehearsal.inside.cpu_seeds:register",
 }
 
 
