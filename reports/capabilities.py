@@ -24,12 +24,14 @@ HELD = (Outcome.PASS, Outcome.MARGINAL)
 
 @dataclass(frozen=True)
 class Asked:
-    """One request and its answer. command: asks the same again; empty where it cannot."""
+    """One request and its answer. command: asks the same again; empty where it cannot. address:
+    who answered, of a server that has several."""
 
     command: str
     request: str
     status: int
     response: str
+    address: str
 
 
 @dataclass(frozen=True)
@@ -142,4 +144,4 @@ def _asked(exchange: Exchange, plain: bool) -> Asked:
     most = 400 if plain else 4000
     cut = exchange.response if len(exchange.response) <= most else exchange.response[:most] + " …"
     request = "" if command else exchange.request[:most]
-    return Asked(command, request, exchange.status, cut)
+    return Asked(command, request, exchange.status, cut, exchange.address)

@@ -46,10 +46,16 @@ class Journal:
             self._kept.clear()
             self._used.clear()
 
-    def watch(self, client: httpx.Client, key: str = "") -> httpx.Client:
-        """From now on the client's exchanges are kept. key: the right one of its server."""
+    def watch(
+        self, client: httpx.Client, key: str = "", *, addressed: bool = False
+    ) -> httpx.Client:
+        """From now on the client's exchanges are kept. key: the right one of its server. addressed:
+        with the address that answered, for a server that has several."""
         hooks = client.event_hooks
-        hooks["response"] = [*hooks["response"], lambda response: self._see(response, key)]
+        hooks["response"] = [
+            *hooks["response"],
+            lambda response: self._see(response, key, addressed),
+        ]
         client.event_hooks = hooks
         return client
 
@@ -66,8 +72,8 @@ class Journal:
             if seen not in self._used:
                 self._used.append(seen)
 
-    def _see(self, response: httpx.Response, key: str) -> None:
-        seen = _Seen(response, key)
+    def _see(self, response: httpx.Response, key: str, addressed: bool) -> None:
+        seen = _Seen(response, key, addressed)
         _HERE.last = self, seen
         response.extensions[_NAME] = self, seen
         stream = response.stream
@@ -82,8 +88,9 @@ class Journal:
 class _Seen:
     """One exchange as it happens."""
 
-    def __init__(self, response: httpx.Response, key: str) -> None:
+    def __init__(self, response: httpx.Response, key: str, addressed: bool) -> None:
         request = response.request
+        self.address = request.url.netloc.decode("ascii") if addressed else ""
         given = request.headers.get("authorization", "")
         self.auth: Literal["key", "none", "other"] = "other" if given else "none"
         if given == f"Bearer {key}":
@@ -112,6 +119,7 @@ class _Seen:
             method=self.method,
             path=redact(self.path)[:MOST],
             status=self.status,
+            address=self.address,
             auth=self.auth,
             content_type=self.content_type,
             request=sent[:MOST],

@@ -108,13 +108,15 @@ class Trace(Frozen):
 class Exchange(Frozen):
     """A request of a check and its answer, without secrets and cut to what is kept.
 
-    path: with its query. auth: whether the server's own key was sent, none, or another. whole:
-    whether `request` is all of the body, so that it can be sent again.
+    path: with its query. address: who answered, as host and port, where the server has several.
+    auth: whether the server's own key was sent, none, or another. whole: whether `request` is all
+    of the body, so that it can be sent again.
     """
 
     method: str
     path: str
     status: int
+    address: str = ""
     auth: Literal["key", "none", "other"] = "none"
     content_type: str = ""
     request: str = ""

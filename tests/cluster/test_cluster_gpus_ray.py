@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("ray")
 
 from cluster_world import CLIENT, ROOT
-from fixtures_runs import FAKE_VLLM, Ran, Site, run_repository
+from fixtures_runs import FAKE_VLLM, Ran, Site, environment, finish, run_repository, start
 from serving_world import lives, until
 
 from acceptance.deployments.nodes import gpu_telemetry, node_folder
@@ -147,6 +147,25 @@ def test_it_is_served_on_gpus_that_are_leased_and_sampled_on_both(
     }
     assert {r.judgement.outcome for r in kept} == {Outcome.PASS}
     assert "FAIL" not in ran.out
+
+
+def test_a_run_goes_on_upon_the_same_gpus_alone(
+    ray: Any, gpu_nodes: list[GpuNode], tmp_path: Path, words: list[str]
+) -> None:
+    ran = run(tmp_path, *words)
+    assert ran.servers("ready"), ran.out
+    results = ran.run_dir / "results.jsonl"
+    lines = results.read_text().splitlines()
+    kept = [line for line in lines if '"type":"server"' in line or '"type":"run"' in line]
+    other = gpu_nodes[0].uuids[0].replace("GPU-", "GPU-f00d-")
+    for uuid, refused in ((gpu_nodes[0].uuids[0], False), (other, True)):
+        results.write_text("\n".join(kept).replace(gpu_nodes[0].uuids[0], uuid) + "\n")
+        resumed = start(
+            ROOT, f"--resume={ran.run_dir}", *words, env=environment(**settings(tmp_path))
+        )
+        again = finish(resumed, ran.run_dir)
+        assert ("the cluster gave other GPUs than the run had" in again.out) is refused, again.out
+        assert not again.servers("failed")
 
 
 def telling(ran: Ran, number: int) -> str:

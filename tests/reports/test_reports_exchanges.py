@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acceptance.secrets import Redactor
+from acceptance.serving.addresses import Addresses
 from reports.exchanges import KEPT, MOST, Journal, curl, latest, recall
 from reports.schema import Exchange
 
@@ -42,10 +43,21 @@ def test_request_and_answer_are_kept_without_the_key(client, journal):
     client.post("/v1/chat/completions?a=1", json={"messages": [], "key": KEY})
     (seen,) = journal.taken()
     assert (seen.method, seen.path, seen.status) == ("POST", "/v1/chat/completions?a=1", 200)
+    assert seen.address == ""
     assert seen.auth == "key"
     assert json.loads(seen.request) == {"messages": [], "key": "[secret]"}
     assert "your key is [secret]" in seen.response
     assert KEY not in seen.model_dump_json()
+
+
+def test_of_several_addresses_the_one_that_answered_is_kept(journal):
+    turns = {"request": [Addresses(("http://one:8000", "http://two:8001")).take_turn]}
+    transport = httpx.MockTransport(answer)
+    with httpx.Client(base_url="http://one:8000", event_hooks=turns, transport=transport) as made:
+        journal.watch(made, addressed=True)
+        for _ in range(3):
+            made.get("/health")
+    assert [seen.address for seen in journal.taken()] == ["one:8000", "two:8001", "one:8000"]
 
 
 def test_a_stream_stays_one_and_its_beginning_is_kept(client, journal):

@@ -194,6 +194,35 @@ def test_so_is_another_way_to_judge(name: str, tmp_path: Path) -> None:
         resume.refuse_another(tmp_path, run(), run(), ASKED | {name: "other"})
 
 
+def on_node(uuid: str, node: str = "node 0 (one)") -> GpuIdentity:
+    return GpuIdentity(name="H200", uuid=uuid, index=0, node=node)
+
+
+def test_other_gpus_of_the_same_cluster_end_the_session(tmp_path: Path) -> None:
+    """They are known only once they are leased. Nothing is recorded against the deployment."""
+    before = server("ready").model_copy(update={"gpus": (on_node("GPU-a"), on_node("GPU-b"))})
+    recorder = Recorder(tmp_path)
+    for record in (run(), before):
+        recorder.write(record)
+    config: Any = SimpleNamespace(
+        stash={resume.RESUMED: resume.kept_of(read_results(tmp_path))},
+        option=SimpleNamespace(resume=tmp_path),
+    )
+    resume.refuse_other_gpus(config, "d", [on_node("GPU-b", "node 0 (two)"), on_node("GPU-a")])
+    resume.refuse_other_gpus(config, "another", [on_node("GPU-c")])
+    with pytest.raises(pytest.exit.Exception) as ended:
+        resume.refuse_other_gpus(config, "d", [on_node("GPU-a"), on_node("GPU-c", "node 1 (two)")])
+    said = str(ended.value)
+    assert "without node 0 (one) GPU 0 (GPU-b), with node 1 (two) GPU 0 (GPU-c)" in said
+    assert f"d, --resume={tmp_path}" in said
+    assert ended.value.returncode == pytest.ExitCode.USAGE_ERROR
+
+
+def test_a_run_that_is_not_resumed_takes_any_gpus() -> None:
+    fresh: Any = SimpleNamespace(stash={}, option=SimpleNamespace(resume=None))
+    resume.refuse_other_gpus(fresh, "d", [on_node("GPU-c")])
+
+
 def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(InputError, match="there is nothing to resume"):
