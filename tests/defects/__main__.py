@@ -1,7 +1,7 @@
 """Scores the suite by the catalogue of defects: `python tests/defects [--quick] [--only GLOB]`.
 
     --quick     what needs no real vLLM as its server
-    --sample    a fixed part of that, in less than 90 s: what the suite's own tests run
+    --untimed   what is found without a clock; with --quick it is what the suite's own tests run
     --only      entries by id; may be given more than once
     --world     proxy, simulated, gpu, speed or vllm; may be given more than once
     --on-vllm   entries of the world proxy before real vLLM instead of a simulated server
@@ -38,7 +38,7 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser("accept defects", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--quick", action="store_true")
-    add("--sample", action="store_true")
+    add("--untimed", action="store_true")
     add("--only", action="append", default=[])
     add("--world", action="append", default=[], choices=[str(world) for world in World])
     add("--on-vllm", action="store_true")
@@ -50,7 +50,7 @@ def main(words: list[str]) -> int:
         defect
         for defect in catalogue().values()
         if (not given.quick or defect.quick)
-        and (not given.sample or defect.sampled)
+        and (not given.untimed or not defect.timed)
         and (not given.world or defect.world in given.world)
         and (not given.only or any(fnmatchcase(defect.id, glob) for glob in given.only))
         and (not given.on_vllm or defect.world is World.PROXY)

@@ -77,8 +77,8 @@ class Defect(Data):
     """One entry. issue: where it happened in public. inject: what the world is told. select: the
     part of the suite that is run. on_vllm: a proxy that has nothing to alter before a simulated
     server. untimed: of what is measured, what is found without a clock, and so may be measured
-    beside other runs. sampled: whether the suite's own tests run it. missed: why the suite is known
-    to miss it. undetectable: why nothing that only sees the server from outside can tell.
+    beside other runs. missed: why the suite is known to miss it. undetectable: why nothing that
+    only sees the server from outside can tell.
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -92,7 +92,6 @@ class Defect(Data):
     keyword: str = ""
     on_vllm: bool = False
     untimed: bool = False
-    sampled: bool = False
     expect: Expected | None = None
     missed: str = ""
     undetectable: str = ""
@@ -120,6 +119,11 @@ class Defect(Data):
     def quick(self) -> bool:
         """Whether it needs no real vLLM as its server."""
         return self.world not in (None, World.VLLM) and not self.on_vllm
+
+    @property
+    def timed(self) -> bool:
+        """Whether a clock decides on it, which wants a machine with nothing else to do."""
+        return self.world is World.SPEED and not self.untimed
 
 
 @lru_cache
