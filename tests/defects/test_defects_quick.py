@@ -1,5 +1,5 @@
-"""The catalogue, scored, but for what needs real vLLM or a clock: every entry detected as it must be,
-no false alarm.
+"""The catalogue but for what needs real vLLM or a clock, scored: every entry detected as it must
+be, no false alarm.
 
 The whole of it is `./accept defects`; with what a clock decides on, `./accept defects --quick`.
 """
