@@ -206,6 +206,8 @@ class Handler(BaseHTTPRequestHandler):
             return self._refuse(*refusal)
         body = json.loads(text)
         prompts = self._prompts(body)
+        if "dies-of-seeds" in twin.breaks and "seed" in body and len(prompts[0]) > 1000:
+            return self._json(500, {"error": {"message": "EngineDeadError", "code": 500}})
         limit = twin.max_model_len - ("limit-refused" in twin.breaks)
         long = fake_refusals.too_long(prompts[0], limit)
         if long and "overlong-accepted" not in twin.breaks:
