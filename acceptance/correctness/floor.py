@@ -49,6 +49,12 @@ class Floor:
         values = [quantity(name, found) for found in self.parts.values()]
         return max(values) if values else math.inf
 
+    def single(self, pair: Agreement) -> float:
+        """The largest difference about one token between two answers of healthy servers: of this
+        pair, or of the server with itself."""
+        own = [found.worst for part, found in self.parts.items() if part != PRECISION]
+        return max([pair.worst, *own])
+
     def limit(self, name: str, *, most: float | None = None, factor: float = 1.0) -> Limit:
         """The ceiling of a quantity between two servers. most: from a reference, instead of the
         declared one. factor: for noisier comparisons, applied last."""

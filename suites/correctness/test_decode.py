@@ -51,21 +51,26 @@ def test_decoding_says_what_prefill_says(
 
 
 def test_layouts_choose_the_same_greedy_tokens(
-    deployment: Deployment, account: Account, other_layouts: dict[str, Account], judge: Judge
+    deployment: Deployment,
+    account: Account,
+    other_layouts: dict[str, Account],
+    floor: Floor,
+    judge: Judge,
 ) -> None:
     """TP+EP and DP+EP choose the same tokens wherever the choice is clear.
 
-    Where continuations first differ, the gap between the two best tokens lies within the noise:
-    the largest difference the two layouts have about any single given token. Noise that is itself
-    a defect fails the test of log-probabilities. Does not prove either text right. Would have
+    Where continuations first differ, the gap between the two best tokens lies within the noise: of
+    the largest difference about any single given token, the two layouts' or one server's own. Noise
+    that is itself a defect fails the test of log-probabilities. Does not prove either text right.
+    Would have
     caught decode kernels that differ from prefill (vllm#31840).
     """
     for name, theirs in other_layouts.items():
-        judge_splits(judge, deployment, account, theirs, name)
+        judge_splits(judge, floor, account, theirs, name)
 
 
 def test_greedy_tokens_are_those_of_the_golden_record(
-    deployment: Deployment, account: Account, golden: Golden, judge: Judge
+    account: Account, golden: Golden, floor: Floor, judge: Judge
 ) -> None:
     """Greedy text splits from that of the accepted run only where two tokens were near a tie.
 
@@ -73,19 +78,17 @@ def test_greedy_tokens_are_those_of_the_golden_record(
     from the old ones.
     """
     against = f"{golden.deployment}, vLLM {golden.vllm}"
-    judge_splits(judge, deployment, account, golden.account, against)
+    judge_splits(judge, floor, account, golden.account, against)
 
 
-def judge_splits(
-    judge: Judge, deployment: Deployment, mine: Account, theirs: Account, against: str
-) -> None:
+def judge_splits(judge: Judge, floor: Floor, mine: Account, theirs: Account, against: str) -> None:
     """Judges where two accounts' greedy texts first differ."""
     splits = first_splits(mine.greedy, theirs.greedy)
     gaps = sorted(split.gap for split in splits) or [0.0]
     known = {one.name for one in theirs.scored}
     both = [one for one in mine.scored if one.name in known]
     names = {one.name for one in both}
-    noise = agreement(both, [one for one in theirs.scored if one.name in names]).worst
+    noise = floor.single(agreement(both, [one for one in theirs.scored if one.name in names]))
     rule = rules()["quantity"]["worst"]
     evidence = {
         "against": against,
@@ -94,10 +97,10 @@ def judge_splits(
         "split": len(splits),
         "splits": [asdict(split) for split in splits],
     }
-    least = rule["least"][deployment.precision.value]
+    least = rule["least"][floor.precision.value]
     source = (
         f"acceptance/correctness/tolerances.toml: {rule['factor']:g} x the largest difference "
-        f"between the two about a given token, {noise:.3g} nats in this run, at least {least:g}"
+        f"about a given token, {noise:.3g} nats in this run, at least {least:g}"
     )
     middle = Limit(
         kind=Kind.CEILING,

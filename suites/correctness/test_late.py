@@ -51,6 +51,7 @@ def test_tokens_are_the_same_after_the_matrix(
     scored: list[Scored],
     account: Account,
     prompts: dict[str, list[int]],
+    floor: Floor,
     judge: Judge,
 ) -> None:
     """After the benchmark matrix the same server process says what it said before.
@@ -63,7 +64,7 @@ def test_tokens_are_the_same_after_the_matrix(
     given = {one.name: list(one.prompt) for one in account.greedy}
     count = len(account.greedy[0].tokens)
     said = greedy(bulk, server.model, given, count, concurrent=len(given))
-    judge_splits(judge, deployment, Account(again, said), account, "before the matrix")
+    judge_splits(judge, floor, Account(again, said), account, "before the matrix")
 
 
 @pytest.mark.usefixtures("after_server")
@@ -106,4 +107,4 @@ def test_eager_chooses_as_graphs_do(
         )
     found = agreement(account.scored, said.scored)
     agree(judge, "eager", found, between(floor, run, deployment), against="graphs")
-    judge_splits(judge, deployment, said, account, "graphs")
+    judge_splits(judge, floor, said, account, "graphs")

@@ -67,6 +67,14 @@ def test_the_rule_is_told_with_the_noise_it_was_given() -> None:
     assert Floor(Precision.BF16).noise("mean") == math.inf
 
 
+def test_the_largest_difference_about_a_token_is_the_pair_s_or_the_server_s_own() -> None:
+    still, far = between(Stub(), Stub()), replace(NEAR, worst=9.0)
+    floor = Floor(Precision.FP8, {"repeat": still, "batch": NEAR, "precision": far})
+    assert floor.single(still) == NEAR.worst
+    assert floor.single(far) == 9.0
+    assert Floor(Precision.FP8).single(still) == still.worst == 0.0
+
+
 def test_a_lost_number_is_infinitely_noisy() -> None:
     assert quantity("dnll", replace(NEAR, dnll={"a": math.inf})) == math.inf
     assert quantity("disagreement", NEAR) == 1 - NEAR.same_best

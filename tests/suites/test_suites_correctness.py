@@ -257,7 +257,7 @@ class TestLayouts:
             compared, world.deployment, SHAPE, floor, world.run, world.judge
         )
         decode.test_layouts_choose_the_same_greedy_tokens(
-            world.deployment, mine, theirs, world.judge
+            world.deployment, mine, theirs, floor, world.judge
         )
 
     @healthy(
@@ -326,12 +326,26 @@ class TestLayouts:
                 )
         with pytest.raises(JudgementFailed, match="greedy_split_gap_max"):
             decode.test_layouts_choose_the_same_greedy_tokens(
-                world.deployment, mine, {DP: theirs}, world.judge
+                world.deployment, mine, {DP: theirs}, Floor(world.deployment.precision), world.judge
             )
         assert held(world) == {
             "greedy_split_gap_median": Outcome.PASS,
             "greedy_split_gap_max": Outcome.FAIL,
         }
+
+    @healthy(decode.test_layouts_choose_the_same_greedy_tokens)
+    def test_a_router_s_tie_is_noise_also_where_no_given_token_met_it(self, world: World) -> None:
+        """A healthy rehearsal over two nodes: a gap of 0.3125 nats, given tokens within 0.156."""
+        mine, theirs = account_of(Stub()), account_of(Stub())
+        one = mine.greedy[0]
+        mine.greedy[0] = replace(one, gaps=(0.3125, *one.gaps[1:]))
+        theirs.greedy[0] = replace(
+            one, tokens=(one.tokens[0] + 1, *one.tokens[1:]), gaps=(0.32, *one.gaps[1:])
+        )
+        decode.test_layouts_choose_the_same_greedy_tokens(
+            world.deployment, mine, {DP: theirs}, Floor(world.deployment.precision), world.judge
+        )
+        assert world.records[-1].judgement.measurement.value == 0.3125
 
     @broken(decode.test_layouts_choose_the_same_greedy_tokens)
     def test_noise_without_a_number_excuses_nothing(self, world: World) -> None:
@@ -340,7 +354,7 @@ class TestLayouts:
         theirs.scored[0] = replace(first, logprobs=(float("nan"), *first.logprobs[1:]))
         with pytest.raises(JudgementFailed, match="its limit is not a finite number"):
             decode.test_layouts_choose_the_same_greedy_tokens(
-                world.deployment, mine, {DP: theirs}, world.judge
+                world.deployment, mine, {DP: theirs}, Floor(world.deployment.precision), world.judge
             )
 
 
@@ -354,9 +368,7 @@ class TestGolden:
     def compare(self, world: World, now: Stub) -> None:
         golden, mine = self.golden(Stub(wrong=BF16)), account_of(now)
         floor = Floor(world.deployment.precision)
-        decode.test_greedy_tokens_are_those_of_the_golden_record(
-            world.deployment, mine, golden, world.judge
-        )
+        decode.test_greedy_tokens_are_those_of_the_golden_record(mine, golden, floor, world.judge)
         agreement_checks.test_log_probabilities_agree_with_the_golden_record(
             world.deployment, mine, golden, floor, world.run, world.judge
         )
@@ -385,7 +397,7 @@ class TestGolden:
         golden, now = self.golden(Stub()), account_of(Stub(decoded=noisy(sigma=1.5)))
         with pytest.raises(JudgementFailed, match="greedy_split_gap"):
             decode.test_greedy_tokens_are_those_of_the_golden_record(
-                world.deployment, now, golden, world.judge
+                now, golden, Floor(world.deployment.precision), world.judge
             )
 
 

@@ -306,6 +306,7 @@ class TestLate:
             account.scored,
             account,
             PROMPTS,
+            floor(world.deployment),
             world.judge,
         )
 
