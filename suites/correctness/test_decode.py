@@ -62,8 +62,7 @@ def test_layouts_choose_the_same_greedy_tokens(
     Where continuations first differ, the gap between the two best tokens lies within the noise: of
     the largest difference about any single given token, the two layouts' or one server's own. Noise
     that is itself a defect fails the test of log-probabilities. Does not prove either text right.
-    Would have
-    caught decode kernels that differ from prefill (vllm#31840).
+    Would have caught decode kernels that differ from prefill (vllm#31840).
     """
     for name, theirs in other_layouts.items():
         judge_splits(judge, floor, account, theirs, name)
