@@ -127,13 +127,14 @@ class Pressure:
 
 def pressure(kv_tokens: int, engines: int, longest: int, seqs: int) -> Pressure | None:
     """The fewest requests that are all admitted by their prompts and then outgrow the cache, so
-    that some are preempted. kv_tokens: of one engine. seqs: requests that an engine runs at once.
+    that some are preempted. kv_tokens: of one engine. longest: max_model_len; what was said must
+    still be a prompt, which leaves room for a token. seqs: requests that an engine runs at once.
     None where so few requests cannot."""
     count = max(4, -(-kv_tokens // (longest - longest // 8)))
     if count > seqs:
         return None
     prompt = int(0.9 * kv_tokens / count)
-    output = min(longest - prompt, max(32, int(0.35 * kv_tokens / count)))
+    output = min(longest - 1 - prompt, max(32, int(0.35 * kv_tokens / count)))
     if prompt < 8 or count * (prompt + output) <= kv_tokens:
         return None
     return Pressure(engines * count, prompt, output)

@@ -183,6 +183,9 @@ class TestCrowds:
         assert plan.count * plan.prompt < 61_440 < plan.tokens
         assert plan.prompt + plan.output <= 65_536
         assert pressure(10**9, 1, 2048, 256) is None
+        for kv_tokens in range(2048, 40_000, 512):
+            full = pressure(kv_tokens, 1, 2048, 256)
+            assert full is None or full.prompt + full.output < 2048, "it is scored as a prompt"
 
 
 class TestCache:
