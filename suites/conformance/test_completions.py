@@ -25,7 +25,6 @@ LIST = TOGETHER.whole("completion", prompt=[PROMPT, PROMPT[:9], PROMPT[:4]], max
 SAMPLED: dict[str, Any] = {"temperature": 1, "top_p": 1, "max_tokens": 12}
 OTHERS = [TOGETHER.whole("completion", **SAMPLED, seed=seed) for seed in (2, 3, 4)]
 STEP = 8192  # tokens of a step where the deployment leaves them to vLLM
-PARTS = 3  # prompts for each engine, of three quarters of a step
 COMPARED = Requests(alone=True)
 BY_TEXT = COMPARED.whole("completion", max_tokens=8)
 ECHOED = COMPARED.whole("completion", max_tokens=8, echo=True)
@@ -116,8 +115,9 @@ def test_seeds_of_long_prompts(
     ends the engine, as in vllm-rbln#1025; evaluation harnesses send seeds.
     """
     beyond_simulation(deployment)
-    length = min((deployment.options.max_num_batched_tokens or STEP) * 3 // 4, max_model_len - 8)
-    several = PARTS * deployment.layout.data
+    step = deployment.options.max_num_batched_tokens or STEP
+    length = min(step * 3 // 4, max_model_len - 8)
+    several = (2 * step // length + 1) * deployment.layout.data  # more than two steps an engine
     bodies = [
         completion(server.model, prompt=[7] * length, temperature=1, max_tokens=4, seed=seed)
         for seed in range(several)

@@ -51,11 +51,7 @@ def test_decoding_says_what_prefill_says(
 
 
 def test_layouts_choose_the_same_greedy_tokens(
-    deployment: Deployment,
-    account: Account,
-    other_layouts: dict[str, Account],
-    floor: Floor,
-    judge: Judge,
+    account: Account, other_layouts: dict[str, Account], floor: Floor, judge: Judge
 ) -> None:
     """TP+EP and DP+EP choose the same tokens wherever the choice is clear.
 

@@ -46,7 +46,6 @@ def after_server() -> None:
 @pytest.mark.usefixtures("after_matrix")
 def test_tokens_are_the_same_after_the_matrix(
     server: Server,
-    deployment: Deployment,
     bulk: httpx.Client,
     scored: list[Scored],
     account: Account,

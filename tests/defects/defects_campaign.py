@@ -106,7 +106,7 @@ class Campaign:
         # First what takes longest, a hang: the client that it leaves waiting is ended, and the next
         # one has to import vLLM, which may as well be done beside the block.
         untimed = sorted((d for d in defects if d.untimed), key=_patience, reverse=True)
-        timed = [defect for defect in defects if not defect.untimed]
+        timed = [defect for defect in defects if defect.timed]
         everyone = [*untimed, *map(twin, grouped(defects).values()), *timed]
         named = names(everyone)
         quiet = self.folder / "quiet"

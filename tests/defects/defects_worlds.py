@@ -196,7 +196,7 @@ def speed(defects: Iterable[Defect], named: Mapping[str, str], site: Path, quiet
         source, name = deployment_of(defect), named[defect.id]
         (site / f"{name}.toml").write_text(_copy(source, name, MEASURED), encoding="utf-8")
         inject[name] = {"add": PROMPT, **defect.inject, "only": list(defect.select)}
-        if not defect.untimed:
+        if defect.timed:
             inject[name]["wait_for"] = str(quiet)
         references += _references(source, name)
     file = site / "references.txt"  # not .toml, which would be read as a deployment

@@ -256,9 +256,7 @@ class TestLayouts:
         agreement_checks.test_agreement_holds_at_every_position(
             compared, world.deployment, SHAPE, floor, world.run, world.judge
         )
-        decode.test_layouts_choose_the_same_greedy_tokens(
-            world.deployment, mine, theirs, floor, world.judge
-        )
+        decode.test_layouts_choose_the_same_greedy_tokens(mine, theirs, floor, world.judge)
 
     @healthy(
         agreement_checks.test_layouts_agree_on_log_probabilities,
@@ -326,7 +324,7 @@ class TestLayouts:
                 )
         with pytest.raises(JudgementFailed, match="greedy_split_gap_max"):
             decode.test_layouts_choose_the_same_greedy_tokens(
-                world.deployment, mine, {DP: theirs}, Floor(world.deployment.precision), world.judge
+                mine, {DP: theirs}, Floor(world.deployment.precision), world.judge
             )
         assert held(world) == {
             "greedy_split_gap_median": Outcome.PASS,
@@ -343,7 +341,7 @@ class TestLayouts:
             one, tokens=(one.tokens[0] + 1, *one.tokens[1:]), gaps=(0.32, *one.gaps[1:])
         )
         decode.test_layouts_choose_the_same_greedy_tokens(
-            world.deployment, mine, {DP: theirs}, Floor(world.deployment.precision), world.judge
+            mine, {DP: theirs}, Floor(world.deployment.precision), world.judge
         )
         assert world.records[-1].judgement.measurement.value == 0.3125
 
@@ -354,7 +352,7 @@ class TestLayouts:
         theirs.scored[0] = replace(first, logprobs=(float("nan"), *first.logprobs[1:]))
         with pytest.raises(JudgementFailed, match="its limit is not a finite number"):
             decode.test_layouts_choose_the_same_greedy_tokens(
-                world.deployment, mine, {DP: theirs}, Floor(world.deployment.precision), world.judge
+                mine, {DP: theirs}, Floor(world.deployment.precision), world.judge
             )
 
 

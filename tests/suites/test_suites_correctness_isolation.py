@@ -304,7 +304,6 @@ class TestLate:
         account = self.before(before)
         late.test_tokens_are_the_same_after_the_matrix(
             world.server(),
-            world.deployment,
             now.client(),
             account.scored,
             account,
