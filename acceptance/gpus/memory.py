@@ -55,8 +55,8 @@ def resident_bytes(pids: Iterable[int]) -> Observed[int]:
     """Resident bytes of processes together, each shared page counted once in all.
 
     That is the sum of their proportional set sizes (smaps_rollup); a process whose share may not be
-    read counts with its whole resident set. Processes that have gone count nothing; when all have,
-    it is Unobservable.
+    read counts with its whole resident set. Processes that have gone, or are going and hold nothing
+    any more, count nothing; when all have, it is Unobservable.
     """
     sizes = [size for pid in pids if (size := _resident(pid)) is not None]
     if not sizes:
@@ -70,9 +70,10 @@ def _resident(pid: int) -> int | None:
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
         try:
-            return int(process.memory_full_info().pss)
+            size = int(process.memory_full_info().pss)
         except (psutil.AccessDenied, AttributeError):
-            return int(process.memory_info().rss)
+            size = int(process.memory_info().rss)
+        return size or None  # a process that ends has lost its pages before it is a zombie
     except psutil.Error:
         return None
 
