@@ -26,8 +26,9 @@ def causes(results: Results) -> list[str]:
 
 
 def closing_lines(results: Results, report: Path, digest: Digest | None = None) -> list[str]:
-    """The verdict, why it is short of acceptance, each deployment's counts, the digest of the
-    record for whoever signs, and the report."""
+    """Why the verdict is short of acceptance, the digest of the record for whoever signs, each
+    deployment's counts after the verdict, and the report. Where a run of several falls short, each
+    has a word of its own, and the run's comes last."""
     verdict = verdict_of(results)
     lines = []
     if not verdict.accepted:
@@ -37,8 +38,11 @@ def closing_lines(results: Results, report: Path, digest: Digest | None = None) 
     if verdict.lane and verdict.lane is not Lane.FULL:
         lines.append(f"  {LANES[verdict.lane]}")
     lines += [f"  digest {digest.sha256}"] if digest is not None else []
-    tallies = verdict.tallies or (None,)
-    lines += [f"{verdict.word}  {counts(tally)}" for tally in tallies]
+    if verdict.accepted or len(verdict.tallies) < 2:
+        lines += [f"{verdict.word}  {counts(tally)}" for tally in verdict.tallies or (None,)]
+    else:
+        lines += [f"{tally.word}  {counts(tally)}" for tally in verdict.tallies]
+        lines.append(f"{verdict.word}  the whole run")
     return [*lines, f"report  {report}"]
 
 

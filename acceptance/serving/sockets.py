@@ -1,7 +1,8 @@
 """A folder of its own for each server's unix sockets, which is removed when the server is gone.
 
 vLLM puts them in the temporary folder (VLLM_RPC_BASE_PATH) and leaves them there whenever an engine
-is killed.
+is killed. A warden holds the lock of its folder; where it was killed together with pytest, nobody
+is left to remove the folder, and the next warden does.
 """
 
 from __future__ import annotations
@@ -10,23 +11,45 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 SOCKETS = "VLLM_RPC_BASE_PATH"
 FOLDER = "ACCEPTANCE_SOCKETS"  # the folder, also where SOCKETS names another
 LONGEST = 107  # bytes of a unix socket's path
 NAME = 1 + 36  # "/" and vLLM's name of a socket, a UUID
+PREFIX = "acceptance-sockets-"
+HELD = "held"
+_held: list[FileLock] = []  # for as long as this process lives
+
+
+def sweep(parent: Path) -> None:
+    """Removes the folders whose warden is gone. One that has no lock yet is being made."""
+    for folder in parent.glob(f"{PREFIX}*"):
+        if not (folder / HELD).exists():
+            continue
+        try:
+            with FileLock(folder / HELD, blocking=False):
+                remove(folder)
+        except (Timeout, OSError):  # in use, or another user's
+            continue
 
 
 def new_folder() -> Path | None:
     """A folder for this user alone, short enough for sockets: in the temporary folder, else in
-    /tmp; None where neither can have one."""
+    /tmp; None where neither can have one. It is this process's until it ends."""
     for parent in (tempfile.gettempdir(), "/tmp"):
+        sweep(Path(parent))
         try:
-            made = Path(tempfile.mkdtemp(prefix="sockets-", dir=parent))
+            made = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         except OSError:
             continue
-        if len(bytes(made)) + NAME <= LONGEST:
-            return made
-        made.rmdir()
+        if len(bytes(made)) + NAME > LONGEST:
+            made.rmdir()
+            continue
+        lock = FileLock(made / HELD)
+        lock.acquire()
+        _held.append(lock)
+        return made
     return None
 
 

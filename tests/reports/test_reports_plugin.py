@@ -296,7 +296,11 @@ def test_workers_share_one_record(run):
     )
     assert result.ret == 1
     result.stdout.fnmatch_lines(
-        ["REJECTED  a-tp-ep 2 passed, 0 failed", "REJECTED  b-dp-ep 2 passed, 0 failed, 1 errors"]
+        [
+            "PASSED  a-tp-ep 2 passed, 0 failed",
+            "REJECTED  b-dp-ep 2 passed, 0 failed, 1 errors",
+            "REJECTED  the whole run",
+        ]
     )
     results = read_results(run_dir)
     assert results.problems == ()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -14,6 +16,9 @@ from serving_world import until
 
 from acceptance.serving import sockets
 from acceptance.serving.custody import Custody
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # A server that leaves a socket behind and says where.
 LEAVES = """
@@ -39,6 +44,48 @@ def test_sockets_go_with_their_server(tmp_path: Path, who: str) -> None:
     victim.send_signal(signal.SIGKILL)
     custody.end(5)
     assert not folder.exists()
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A temporary folder whose name leaves room for a socket's."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def test_the_next_warden_removes_what_a_killed_one_left(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And touches neither the folder of a living one nor what it does not know."""
+    monkeypatch.setattr(tempfile, "tempdir", str(short))
+    other = short / "sockets-of-others"
+    other.mkdir()
+    make = (
+        "from acceptance.serving import sockets; print(sockets.new_folder(), flush=True); input()"
+    )
+    makers = [
+        subprocess.Popen(
+            [sys.executable, "-c", make],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": str(short)},
+        )
+        for _ in range(2)
+    ]
+    folders = []
+    for maker in makers:
+        assert maker.stdout is not None
+        folders.append(Path(maker.stdout.readline().strip()))
+    makers[0].kill()
+    makers[0].communicate()
+    mine = sockets.new_folder()
+    assert mine is not None
+    assert sorted(short.iterdir()) == sorted([folders[1], mine, other])
+    makers[1].communicate("\n")
+    sockets.sweep(short)
+    assert sorted(short.iterdir()) == sorted([mine, other])
+    sockets.remove(mine)
 
 
 def test_a_folder_that_was_given_stays(tmp_path: Path) -> None:
