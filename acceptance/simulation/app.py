@@ -194,7 +194,9 @@ class Routes:
         response.content_type = "text/event-stream"
         response.charset = "utf-8"
         response.enable_chunked_encoding()
-        await response.prepare(request)
+        writer = await response.prepare(request)
+        assert writer is not None
+        writer.send_headers()
         chunks = answers.Chunks(live.body, live.head, len(live.made))
         outlet = Outlet(request)
         last = [DONE]

@@ -181,14 +181,15 @@ class Scheduler:
         return step
 
     def apply(self, step: Step) -> Iterator[Job]:
-        """Hands out the step's tokens; yields the jobs that are done by it."""
-        for job in step.decodes:
-            job.computed += 1
-            if self._produce(job, step.end):
-                yield job
+        """Hands out the step's tokens; yields the jobs that are done by it. First tokens go first,
+        for all are due at once, and hundreds of others take this process milliseconds to send."""
         for job, tokens in step.prefills:
             job.computed += tokens
             if job.computed >= job.prompt + job.produced and self._produce(job, step.end):
+                yield job
+        for job in step.decodes:
+            job.computed += 1
+            if self._produce(job, step.end):
                 yield job
 
     def _produce(self, job: Job, at: float) -> bool:
