@@ -7,6 +7,7 @@ is left to remove the folder, and the next warden does.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -23,15 +24,13 @@ _held: list[FileLock] = []  # for as long as this process lives
 
 
 def sweep(parent: Path) -> None:
-    """Removes the folders whose warden is gone. One that has no lock yet is being made."""
+    """Removes the folders whose warden is gone."""
     for folder in parent.glob(f"{PREFIX}*"):
-        if not (folder / HELD).exists():
-            continue
-        try:
-            with FileLock(folder / HELD, blocking=False):
-                remove(folder)
-        except (Timeout, OSError):  # in use, or another user's
-            continue
+        # Timeout: in use. OSError: another user's.
+        with contextlib.suppress(Timeout, OSError):
+            if (folder / HELD).exists():
+                with FileLock(folder / HELD, blocking=False):
+                    remove(folder)
 
 
 def new_folder() -> Path | None:
@@ -46,11 +45,19 @@ def new_folder() -> Path | None:
         if len(bytes(made)) + NAME > LONGEST:
             made.rmdir()
             continue
-        lock = FileLock(made / HELD)
-        lock.acquire()
-        _held.append(lock)
+        _hold(made)
         return made
     return None
+
+
+def _hold(folder: Path) -> None:
+    """Nobody else's sweep takes the folder while this process lives. The lock gets its name when
+    it is held: one that is not yet would be taken for a dead warden's."""
+    with contextlib.suppress(OSError, NotImplementedError):  # nobody sweeps it then
+        lock = FileLock(folder / "new")
+        lock.acquire()
+        _held.append(lock)
+        (folder / "new").rename(folder / HELD)
 
 
 def environment(folder: Path | None, given: dict[str, str]) -> dict[str, str]:
