@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from defects_alter import ALTERATIONS
@@ -37,8 +38,6 @@ from defects_worlds import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from defects_bases import Base
     from defects_scoring import Alarms, Ran
 
@@ -70,7 +69,11 @@ class Campaign:
     def run(self, defects: Sequence[Defect], *, on_vllm: bool = False) -> None:
         """All of them. on_vllm: proxies stand before real vLLM."""
         by: dict[World | None, list[Defect]] = defaultdict(list)
+        features = cpu_features()
         for defect in defects:
+            if defect.cpu and defect.cpu not in features:
+                self._say(f"{defect.id} is left out: vLLM does it on a CPU with {defect.cpu}")
+                continue
             before_vllm = on_vllm and defect.world is World.PROXY
             defect = defect.model_copy(update={"on_vllm": defect.on_vllm or before_vllm})
             by[defect.world].append(defect)
@@ -209,6 +212,13 @@ class Campaign:
     def _say(self, text: str) -> None:
         sys.stderr.write(f"[{time.monotonic() - self.began:6.1f}] {text[:200]}\n")
         sys.stderr.flush()
+
+
+def cpu_features() -> frozenset[str]:
+    """Of this machine's CPU, by their names in /proc/cpuinfo."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    found = (line.partition(":")[2] for line in lines if line.startswith(("flags", "Features")))
+    return frozenset(next(found, "").split())
 
 
 def _patience(defect: Defect) -> float:

@@ -77,8 +77,9 @@ class Defect(Data):
     """One entry. issue: where it happened in public. inject: what the world is told. select: the
     part of the suite that is run. on_vllm: a proxy that has nothing to alter before a simulated
     server. untimed: of what is measured, what is found without a clock, and so may be measured
-    beside other runs. missed: why the suite is known to miss it. undetectable: why nothing that
-    only sees the server from outside can tell.
+    beside other runs. cpu: a feature, by its name in /proc/cpuinfo, without which vLLM does not do
+    what is broken. missed: why the suite is known to miss it. undetectable: why nothing that only
+    sees the server from outside can tell.
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -92,6 +93,7 @@ class Defect(Data):
     keyword: str = ""
     on_vllm: bool = False
     untimed: bool = False
+    cpu: str = ""
     expect: Expected | None = None
     missed: str = ""
     undetectable: str = ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from defects_campaign import Campaign
+from defects_campaign import Campaign, cpu_features
 from defects_catalogue import catalogue
 from defects_scoring import Ran, Scored
 
@@ -116,3 +116,22 @@ def test_a_run_that_cannot_be_made_is_told(campaign: Campaign, name: str) -> Non
     campaign.runs.fails = name
     with pytest.raises(OSError, match=f"{name} cannot be made"):
         run(campaign, TIMED, UNTIMED, ELSEWHERE)
+
+
+@pytest.mark.parametrize("features", [{"sse2"}, {"sse2", "amx_tile"}])
+def test_what_this_cpu_does_not_do_is_left_out_and_said(
+    campaign: Campaign,
+    features: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("defects_campaign.cpu_features", lambda: features)
+    run(campaign, "seed-in-parts", ELSEWHERE)
+    left_out = "amx_tile" not in features
+    assert ("seed-in-parts" not in campaign.scores) == left_out
+    assert ("seed-in-parts is left out" in capsys.readouterr().err) == left_out
+    assert ELSEWHERE in campaign.scores
+
+
+def test_features_of_this_cpu_are_read() -> None:
+    assert cpu_features() >= {"sse2"} or cpu_features() >= {"asimd"}
