@@ -1,36 +1,38 @@
 """A folder of its own for each server's unix sockets, which is removed when the server is gone.
 
 vLLM puts them in the temporary folder (VLLM_RPC_BASE_PATH) and leaves them there whenever an engine
-is killed. A warden holds the lock of its folder; where it was killed together with pytest, nobody
-is left to remove the folder, and the next warden does.
+is killed. A warden holds an flock of its folder; where it was killed together with pytest, nobody
+is left to remove the folder, and the next warden does. Written on flock itself, because filelock
+takes as long to import as half of a warden's other modules.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import shutil
 import tempfile
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 SOCKETS = "VLLM_RPC_BASE_PATH"
 FOLDER = "ACCEPTANCE_SOCKETS"  # the folder, also where SOCKETS names another
 LONGEST = 107  # bytes of a unix socket's path
 NAME = 1 + 36  # "/" and vLLM's name of a socket, a UUID
-PREFIX = "acceptance-sockets-"
-HELD = "held"
-_held: list[FileLock] = []  # for as long as this process lives
+NEW, PREFIX = "acceptance-new-", "acceptance-sockets-"  # of folders not yet locked, and locked
+LOCK = fcntl.LOCK_EX | fcntl.LOCK_NB
 
 
 def sweep(parent: Path) -> None:
     """Removes the folders whose warden is gone."""
     for folder in parent.glob(f"{PREFIX}*"):
-        # Timeout: in use. OSError: another user's.
-        with contextlib.suppress(Timeout, OSError):
-            if (folder / HELD).exists():
-                with FileLock(folder / HELD, blocking=False):
-                    remove(folder)
+        with contextlib.suppress(OSError):  # in use, another user's, or gone meanwhile
+            fd = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(fd, LOCK)
+                remove(folder)
+            finally:
+                os.close(fd)
 
 
 def new_folder() -> Path | None:
@@ -39,25 +41,21 @@ def new_folder() -> Path | None:
     for parent in (tempfile.gettempdir(), "/tmp"):
         sweep(Path(parent))
         try:
-            made = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+            made = Path(tempfile.mkdtemp(prefix=NEW, dir=parent))
         except OSError:
             continue
-        if len(bytes(made)) + NAME > LONGEST:
+        named = made.with_name(made.name.replace(NEW, PREFIX))
+        if len(bytes(named)) + NAME > LONGEST:
             made.rmdir()
             continue
-        _hold(made)
-        return made
+        try:
+            # Never closed: the lock is this process's. Named when it is held, for a sweep takes
+            # what nobody holds.
+            fcntl.flock(os.open(made, os.O_RDONLY), LOCK)
+            return made.rename(named)
+        except OSError:  # no locks here: a folder all the same, which nobody sweeps
+            return made
     return None
-
-
-def _hold(folder: Path) -> None:
-    """Nobody else's sweep takes the folder while this process lives. The lock gets its name when
-    it is held: one that is not yet would be taken for a dead warden's."""
-    with contextlib.suppress(OSError, NotImplementedError):  # nobody sweeps it then
-        lock = FileLock(folder / "new")
-        lock.acquire()
-        _held.append(lock)
-        (folder / "new").rename(folder / HELD)
 
 
 def environment(folder: Path | None, given: dict[str, str]) -> dict[str, str]:
